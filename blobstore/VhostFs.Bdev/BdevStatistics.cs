@@ -1,0 +1,14 @@
+namespace VhostFs.Bdev;
+
+/// <summary>Counters of one bdev, touched only by its reactor; names follow SPDK's <c>bdev_get_iostat</c>.</summary>
+public sealed class BdevStatistics
+{
+    public long ReadOperations { get; set; }
+    public long BytesRead { get; set; }
+    public long WriteOperations { get; set; }
+    public long BytesWritten { get; set; }
+    public long FlushOperations { get; set; }
+    public long UnmapOperations { get; set; }
+    public long BytesUnmapped { get; set; }
+    public long IoErrors { get; set; }
+}

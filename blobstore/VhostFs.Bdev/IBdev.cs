@@ -1,0 +1,56 @@
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Bdev;
+
+/// <summary>A block device: an array of bytes addressed in multiples of <see cref="BlockSize"/>. Modules stack by decoration.</summary>
+/// <remarks>
+/// All operations are started on one reactor and complete there. Offsets and lengths are multiples of <see cref="BlockSize"/>, and
+/// buffers are aligned to <see cref="BufferAlignment"/>; anything else is answered with EINVAL, a range beyond the end with ENOSPC (write)
+/// or EIO (read). Buffers and lists stay valid until the operation completes. A read or write is complete or an error: never short.
+/// A completed write survives the end of the process; it survives a power cut only after a flush that was started after it completed.
+/// </remarks>
+public interface IBdev : IDisposable
+{
+    string Name { get; }
+
+    /// <summary>512 or 4096.</summary>
+    int BlockSize { get; }
+
+    long SizeBytes { get; }
+
+    /// <summary>Required alignment of buffer addresses and segment lengths in bytes (1: none).</summary>
+    int BufferAlignment { get; }
+
+    /// <summary>Completed writes may be lost in a power cut until flushed.</summary>
+    bool HasWriteCache { get; }
+
+    bool SupportsUnmap { get; }
+
+    /// <summary>After an unmap, the range is guaranteed to read as zeroes.</summary>
+    bool UnmapReadsZero { get; }
+
+    BdevStatistics Statistics { get; }
+
+    /// <summary>Raised on the reactor when the size has changed; the argument is the new size in bytes.</summary>
+    event Action<long>? Resized;
+
+    IoTask<IoResult> ReadAsync(long offsetBytes, IoVecs target);
+
+    IoTask<IoResult> WriteAsync(long offsetBytes, IoVecs source);
+
+    /// <summary>Makes every write that completed before this call durable.</summary>
+    IoTask<Errno> FlushAsync();
+
+    IoTask<Errno> UnmapAsync(long offsetBytes, long lengthBytes);
+
+    IoTask<Errno> WriteZeroesAsync(long offsetBytes, long lengthBytes);
+
+    /// <summary>Memory devices only: the bytes themselves, so that payload is copied once. The view is valid while the bdev is.</summary>
+    bool TryGetMemory(long offsetBytes, int lengthBytes, out IoVec memory);
+
+    /// <summary>Takes the exclusive right to write. False: <paramref name="owner"/> names who has it.</summary>
+    bool TryClaim(string claimant, out string owner);
+
+    void ReleaseClaim();
+}
