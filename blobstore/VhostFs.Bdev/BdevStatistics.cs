@@ -1,3 +1,5 @@
+using VhostFs.Linux;
+
 namespace VhostFs.Bdev;
 
 /// <summary>Counters of one bdev, touched only by its reactor; names follow SPDK's <c>bdev_get_iostat</c>.</summary>
@@ -11,4 +13,29 @@ public sealed class BdevStatistics
     public long UnmapOperations { get; set; }
     public long BytesUnmapped { get; set; }
     public long IoErrors { get; set; }
+
+    public void Read(long bytes)
+    {
+        ReadOperations++;
+        BytesRead += bytes;
+    }
+
+    public void Written(long bytes)
+    {
+        WriteOperations++;
+        BytesWritten += bytes;
+    }
+
+    public void Unmapped(long bytes)
+    {
+        UnmapOperations++;
+        BytesUnmapped += bytes;
+    }
+
+    /// <summary>Counts an error and passes it on.</summary>
+    public IoResult Error(Errno errno)
+    {
+        IoErrors++;
+        return errno;
+    }
 }

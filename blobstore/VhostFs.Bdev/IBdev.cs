@@ -22,6 +22,9 @@ public interface IBdev : IDisposable
     /// <summary>Required alignment of buffer addresses and segment lengths in bytes (1: none).</summary>
     int BufferAlignment { get; }
 
+    /// <summary>Buffers with this alignment (addresses and segment lengths) go to the device without a copy.</summary>
+    int OptimalBufferAlignment => BufferAlignment;
+
     /// <summary>Completed writes may be lost in a power cut until flushed.</summary>
     bool HasWriteCache { get; }
 
@@ -45,6 +48,9 @@ public interface IBdev : IDisposable
     IoTask<Errno> UnmapAsync(long offsetBytes, long lengthBytes);
 
     IoTask<Errno> WriteZeroesAsync(long offsetBytes, long lengthBytes);
+
+    /// <summary>Changes the size where the device can (EOPNOTSUPP otherwise); <see cref="Resized"/> is raised before it completes.</summary>
+    IoTask<Errno> ResizeAsync(long newSizeBytes) => new(Errno.EOPNOTSUPP);
 
     /// <summary>Memory devices only: the bytes themselves, so that payload is copied once. The view is valid while the bdev is.</summary>
     bool TryGetMemory(long offsetBytes, int lengthBytes, out IoVec memory);
