@@ -51,6 +51,7 @@ public static unsafe partial class FileCalls
     private const int AT_FDCWD = -100;
     private const int AT_EMPTY_PATH = 0x1000;
     private const uint STATX_BASIC_STATS = 0x7ff;
+    private const uint STATX_DIOALIGN = 0x2000;
 
     private static bool IsArm64 => RuntimeInformation.ProcessArchitecture == Architecture.Arm64;
 
@@ -99,6 +100,19 @@ public static unsafe partial class FileCalls
             }
         }
         type = buffer[0];
+        return Errno.None;
+    }
+
+    /// <summary>What O_DIRECT asks of buffers and of offsets (STATX_DIOALIGN, Linux 6.1); both 0 when the kernel or the file system does not say.</summary>
+    public static Errno DirectIoAlignment(SafeHandle fd, out int memoryBytes, out int offsetBytes)
+    {
+        Statx raw = default;
+        memoryBytes = 0;
+        offsetBytes = 0;
+        if (StatxCore(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &raw) != 0) { return LastErrno(); }
+        if ((raw.Mask & STATX_DIOALIGN) == 0) { return Errno.None; }
+        memoryBytes = (int)raw.DirectMemoryAlign;
+        offsetBytes = (int)raw.DirectOffsetAlign;
         return Errno.None;
     }
 
@@ -310,6 +324,7 @@ public static unsafe partial class FileCalls
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     private struct Statx
     {
+        [FieldOffset(0)] public uint Mask;
         [FieldOffset(16)] public uint Links;
         [FieldOffset(28)] public ushort Mode;
         [FieldOffset(32)] public ulong Inode;
@@ -319,5 +334,7 @@ public static unsafe partial class FileCalls
         [FieldOffset(132)] public uint RdevMinor;
         [FieldOffset(136)] public uint DeviceMajor;
         [FieldOffset(140)] public uint DeviceMinor;
+        [FieldOffset(152)] public uint DirectMemoryAlign;
+        [FieldOffset(156)] public uint DirectOffsetAlign;
     }
 }
