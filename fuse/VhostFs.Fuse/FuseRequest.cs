@@ -20,6 +20,7 @@ public abstract partial class FuseRequest : IDisposable
     {
         Readable.Dispose();
         Writable.Dispose();
+        DisposeState();
         GC.SuppressFinalize(this);
     }
 }

@@ -105,5 +105,6 @@ public interface IFileSystem
     IoTask<Errno> SyncFsAsync();
 
     /// <summary>The session is over (DESTROY, a second INIT, a reset, a disconnect): drops all its references. It may begin anew afterwards.</summary>
+    /// <remarks>An operation that began before and completes after still makes its reference; the server takes it back at once.</remarks>
     void EndSession();
 }

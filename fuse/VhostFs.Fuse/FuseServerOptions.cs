@@ -1,0 +1,78 @@
+namespace VhostFs.Fuse;
+
+/// <summary>What the guest may keep, with virtiofsd's names and meanings.</summary>
+public enum FuseCacheMode
+{
+    /// <summary>Timeouts of 1 s, data cached while a file is open.</summary>
+    Auto,
+
+    /// <summary>Timeouts of a day, data kept across opens: only one guest writes, or none.</summary>
+    Always,
+
+    /// <summary>Timeouts 0, direct I/O, no READDIRPLUS.</summary>
+    Never,
+
+    /// <summary>Metadata as with Always, direct I/O for data.</summary>
+    Metadata,
+}
+
+/// <summary>How one export is served; fixed for the life of a <see cref="FuseServer"/>.</summary>
+public sealed record FuseServerOptions
+{
+    public FuseCacheMode Cache { get; init; } = FuseCacheMode.Auto;
+
+    /// <summary>How long a name may be cached; null: as the cache mode says.</summary>
+    public TimeSpan? EntryTimeout { get; init; }
+
+    /// <summary>How long attributes may be cached; null: as the cache mode says.</summary>
+    public TimeSpan? AttributeTimeout { get; init; }
+
+    /// <summary>How long the absence of a name may be cached. Zero: ENOENT, and the guest asks again.</summary>
+    public TimeSpan NegativeTimeout { get; init; }
+
+    /// <summary>The guest collects small writes and owns size and mtime: for a volume with a single writer.</summary>
+    public bool Writeback { get; init; }
+
+    public bool ReadOnly { get; init; }
+
+    public bool Xattr { get; init; } = true;
+
+    /// <summary>Needs <see cref="Xattr"/>; makes the guest kernel check permissions with ACLs.</summary>
+    public bool PosixAcl { get; init; } = true;
+
+    /// <summary>The guest sends the label of a new object along with its creation (SELinux).</summary>
+    public bool SecurityLabel { get; init; }
+
+    /// <summary>We clear set-id bits and capabilities on write, truncate and chown.</summary>
+    public bool KillPrivilegesV2 { get; init; } = true;
+
+    public bool ReadDirectoryPlus { get; init; } = true;
+
+    public bool AnnounceSubmounts { get; init; }
+
+    /// <summary>MAP_SHARED works on files opened with direct I/O.</summary>
+    public bool AllowMmap { get; init; }
+
+    /// <summary>Id-mapped mounts in the guest.</summary>
+    public bool AllowIdmap { get; init; } = true;
+
+    /// <summary>No OPEN and RELEASE: the file system must accept handle 0 for every file.</summary>
+    public bool NoOpen { get; init; }
+
+    /// <summary>No OPENDIR and RELEASEDIR: the file system must accept handle 0 for every directory.</summary>
+    public bool NoOpenDirectory { get; init; }
+
+    /// <summary>The guest drops cached data only when told or when it opens the file anew (exclusive use), not when mtime or size move.</summary>
+    public bool ExplicitInvalidation { get; init; }
+
+    internal TimeSpan EffectiveEntryTimeout => EntryTimeout ?? CacheTimeout;
+
+    internal TimeSpan EffectiveAttributeTimeout => AttributeTimeout ?? CacheTimeout;
+
+    private TimeSpan CacheTimeout => Cache switch
+    {
+        FuseCacheMode.Never => TimeSpan.Zero,
+        FuseCacheMode.Auto => TimeSpan.FromSeconds(1),
+        _ => TimeSpan.FromDays(1),
+    };
+}
