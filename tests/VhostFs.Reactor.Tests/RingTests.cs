@@ -55,6 +55,158 @@ public sealed class RingTests : IDisposable
         }
     }
 
+    [Fact]
+    public void Far_more_operations_than_ring_entries_all_complete()
+    {
+        const int Count = 5000;
+        Random.Shared.NextBytes(_buffer.Slice(0, BlockBytes).Span);
+        Assert.Equal(BlockBytes, _reactor.RunUntilComplete(() => _reactor.Ring.WriteAsync(_file, _buffer.Slice(0, BlockBytes), 0)).Value);
+        var reads = new IoTask<IoResult>[Count];
+        for (int i = 0; i < Count; i++) { reads[i] = _reactor.Ring.ReadAsync(_file, _buffer.Slice((1 + i % 63) * BlockBytes, BlockBytes), 0); }
+        Assert.True(_reactor.Ring.InKernelCount <= _reactor.Ring.SlotCount);
+        foreach (IoTask<IoResult> read in reads) { Assert.Equal(BlockBytes, _reactor.RunUntilComplete(read).Value); }
+        Assert.Equal(0, _reactor.Ring.InKernelCount);
+        Assert.True(_reactor.Ring.EnterCount < Count / 4, $"{_reactor.Ring.EnterCount} system calls for {Count} reads");
+    }
+
+    [Fact]
+    public void A_waiting_operation_can_be_cancelled()
+    {
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
+        using (fd)
+        {
+            IoTask<IoResult> read = _reactor.Ring.ReadEventFdAsync(fd, out RingHandle handle);
+            _reactor.RunOnce(wait: false);
+            Assert.Equal(0, _reactor.RunUntilComplete(() => _reactor.Ring.CancelAsync(handle)).Value);
+            Assert.Equal(Errno.ECANCELED, _reactor.RunUntilComplete(read).Errno);
+            Assert.Equal(Errno.ENOENT, _reactor.RunUntilComplete(() => _reactor.Ring.CancelAsync(handle)).Errno);
+        }
+    }
+
+    [Fact]
+    public void An_operation_that_has_no_slot_yet_can_be_cancelled()
+    {
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
+        using (fd)
+        {
+            var reads = new List<(IoTask<IoResult> Read, RingHandle Handle)>();
+            for (int i = 0; i < _reactor.Ring.SlotCount + 10; i++)
+            {
+                IoTask<IoResult> read = _reactor.Ring.ReadEventFdAsync(fd, out RingHandle handle);
+                reads.Add((read, handle));
+                _reactor.RunOnce(wait: false);
+            }
+            IoTask<IoResult> last = reads[^1].Read;
+            Assert.Equal(0, _reactor.RunUntilComplete(_reactor.Ring.CancelAsync(reads[^1].Handle)).Value);
+            while (reads.Count > 1)
+            {
+                Assert.Equal(Errno.None, EventFd.Signal(fd)); // ends one read
+                for (int i = 0; i < 3; i++) { _reactor.RunOnce(wait: false); }
+                reads.RemoveAll(r => r.Read.IsCompleted && (r.Handle.Equals(reads[^1].Handle) || r.Read.GetAwaiter().GetResult().Value == 8));
+            }
+            Assert.Equal(Errno.ECANCELED, _reactor.RunUntilComplete(last).Errno);
+        }
+    }
+
+    [Fact]
+    public void A_watch_reports_each_event_until_it_is_disposed()
+    {
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
+        using (fd)
+        {
+            int events = 0;
+            RingPoll watch = _reactor.Ring.Watch(fd, 1 /* POLLIN */, ready =>
+            {
+                Assert.False(ready.IsError);
+                if (EventFd.TryConsume(fd, out _)) { events++; }
+            });
+            for (int i = 1; i <= 5; i++)
+            {
+                EventFd.Signal(fd);
+                while (events < i) { _reactor.RunOnce(wait: true); }
+            }
+            watch.Dispose();
+            EventFd.Signal(fd);
+            for (int i = 0; i < 5; i++) { _reactor.RunOnce(wait: false); }
+            Assert.Equal(5, events);
+        }
+    }
+
+    [Fact]
+    public void A_read_allocates_nothing_in_steady_state()
+    {
+        Assert.Equal(BlockBytes, _reactor.RunUntilComplete(() => _reactor.Ring.WriteAsync(_file, _buffer.Slice(0, BlockBytes), 0)).Value);
+        for (int i = 0; i < 500; i++) { Read(); }
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 500; i++) { Read(); }
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        void Read()
+        {
+            if (_reactor.RunUntilComplete(ReadOnceAsync()).Value != BlockBytes) { throw new InvalidOperationException("short read"); }
+        }
+    }
+
+    [Fact]
+    public void Timers_of_a_real_ring_fire_not_before_their_time()
+    {
+        long start = _reactor.Driver.NowNs;
+        Assert.Equal(Errno.None, _reactor.RunUntilComplete(() => _reactor.DelayAsync(2_000_000)));
+        Assert.True(_reactor.Driver.NowNs - start >= 2_000_000);
+    }
+
+    [Fact]
+    public void A_failed_operation_is_an_errno()
+    {
+        using SafeFd readOnly = TemporaryFile.OpenReadOnly();
+        Assert.Equal(Errno.EBADF, _reactor.RunUntilComplete(() => _reactor.Ring.WriteAsync(readOnly, _buffer.Slice(0, 512), 0)).Errno);
+    }
+
+    [Theory, InlineData(Errno.ENOSYS, "CONFIG_IO_URING"), InlineData(Errno.EPERM, "kernel.io_uring_disabled"), InlineData(Errno.ENOMEM, "LimitMEMLOCK")]
+    public void A_ring_that_cannot_be_made_says_what_to_enable(Errno errno, string hint) => Assert.Contains(hint, Ring.Explain(errno), StringComparison.Ordinal);
+
+    [Fact]
+    public void Accept_gives_a_connection_that_carries_descriptors()
+    {
+        string path = TemporaryFile.NewPath();
+        Assert.Equal(Errno.None, UnixSocket.Listen(path, out SafeFd listener));
+        using (listener)
+        {
+            IoTask<IoResult> accept = _reactor.Ring.AcceptAsync(listener);
+            Assert.Equal(Errno.None, UnixSocket.Connect(path, out SafeFd client));
+            using var server = new SafeFd(_reactor.RunUntilComplete(accept).Value);
+            using (client)
+            {
+                Assert.Equal(3, UnixSocket.Send(client, [1, 2, 3], [_file.Fd, client.Fd]).Value);
+                Span<byte> data = stackalloc byte[8];
+                Span<int> fds = stackalloc int[4];
+                Assert.Equal(3, UnixSocket.Receive(server, data, fds, out int count).Value);
+                Assert.Equal(2, count);
+                Assert.Equal([1, 2, 3], data[..3].ToArray());
+                using var first = new SafeFd(fds[0]);
+                using var second = new SafeFd(fds[1]);
+                FileCalls.Status(first, out FileStatus received);
+                FileCalls.Status(_file, out FileStatus sent);
+                Assert.Equal(sent, received);
+                Assert.Equal(Errno.EAGAIN, UnixSocket.Receive(server, data, fds, out _).Errno);
+                Assert.Equal(1, UnixSocket.Send(client, [9], [_file.Fd, client.Fd]).Value);
+                Assert.Equal(Errno.EMSGSIZE, UnixSocket.Receive(server, data, fds[..1], out count).Errno);
+                Assert.Equal(0, count);
+            }
+        }
+        // The listener is gone, its name is not: the next one takes it over. A live listener and a plain file are left alone.
+        Assert.Equal(Errno.None, UnixSocket.Listen(path, out SafeFd next));
+        Assert.Equal(Errno.EADDRINUSE, UnixSocket.Listen(path, out _));
+        next.Dispose();
+        FileCalls.Unlink(path);
+        File.WriteAllText(path, "keep");
+        Assert.Equal(Errno.EADDRINUSE, UnixSocket.Listen(path, out _));
+        Assert.Equal("keep", File.ReadAllText(path));
+        FileCalls.Unlink(path);
+    }
+
+    private async IoTask<IoResult> ReadOnceAsync() => await _reactor.Ring.ReadAsync(_file, _buffer.Slice(0, BlockBytes), 0);
+
     private async IoTask<IoResult> WriteSyncReadAsync()
     {
         Random.Shared.NextBytes(_buffer.Slice(0, BlockBytes).Span);
@@ -73,6 +225,15 @@ internal static class TemporaryFile
     {
         string path = NewPath();
         Assert.Equal(Errno.None, FileCalls.Open(path, FileCalls.O_RDWR | FileCalls.O_CREAT | FileCalls.O_EXCL, 0x180, out SafeFd fd));
+        FileCalls.Unlink(path);
+        return fd;
+    }
+
+    public static SafeFd OpenReadOnly()
+    {
+        string path = NewPath();
+        File.WriteAllText(path, "");
+        Assert.Equal(Errno.None, FileCalls.Open(path, FileCalls.O_RDONLY, 0, out SafeFd fd));
         FileCalls.Unlink(path);
         return fd;
     }
