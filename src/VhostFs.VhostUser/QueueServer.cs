@@ -1,0 +1,262 @@
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.Virtio;
+
+namespace VhostFs.VhostUser;
+
+/// <summary>Serves the rings of one session: who may be served now, how much at once, calls, and waiting until requests have ended.</summary>
+/// <remarks>Invariants: guest memory is touched only while the session runs; whoever takes memory or a ring away first pauses or stops, and
+/// then drains. A ring gets a bounded number of chains before the others have their turn.</remarks>
+internal sealed class QueueServer
+{
+    /// <summary>The index of bits 0-7 in SET_VRING_KICK.</summary>
+    public const int MaxQueues = 256;
+
+    private const int ChainsPerRound = 64;
+    private const long IdlePollNs = 50_000;
+
+    private readonly VhostUserDevice _device;
+    private readonly VhostLog _log;
+    private readonly string _name;
+    private readonly Action<string> _fail;
+    private readonly VhostUserRing?[] _rings = new VhostUserRing?[MaxQueues];
+    private readonly DrainStep _drainStep;
+    private IoCompletion<bool>? _drain;
+    private bool _drainPosted;
+    private bool _anyStarved;
+    private int _ringLimit;
+
+    public QueueServer(Reactor.Reactor reactor, VhostUserDevice device, string name, VhostLog log, Action<string> fail)
+    {
+        Reactor = reactor;
+        _device = device;
+        _name = name;
+        _log = log;
+        _fail = fail;
+        _drainStep = new DrainStep(this);
+    }
+
+    public Reactor.Reactor Reactor { get; }
+
+    public GuestMemory Memory { get; } = new();
+
+    /// <summary>Acked with SET_FEATURES; a ring takes them when it starts.</summary>
+    public VirtioFeatures Features { get; set; }
+
+    /// <summary>No ring takes anything new.</summary>
+    public bool IsPaused { get; private set; }
+
+    public int InFlight => Memory.UserCount;
+
+    /// <summary>The ring, made when it is first spoken of; null when the index is none.</summary>
+    public VhostUserRing? Ring(uint index)
+    {
+        if (index >= MaxQueues) { return null; }
+        ref VhostUserRing? ring = ref _rings[index];
+        if (ring is null)
+        {
+            // Without PROTOCOL_FEATURES there is no SET_VRING_ENABLE: rings are born enabled.
+            bool enabled = Features != VirtioFeatures.None && (Features & VirtioFeatures.ProtocolFeatures) == 0;
+            ring = new VhostUserRing(this, Reactor.Ring, (int)index, enabled);
+            _ringLimit = Math.Max(_ringLimit, (int)index + 1);
+        }
+        return ring;
+    }
+
+    public void EnableAll()
+    {
+        for (int i = 0; i < _ringLimit; i++)
+        {
+            if (_rings[i] is not { } ring) { continue; }
+            ring.IsEnabled = true;
+            Serve(ring);
+        }
+    }
+
+    /// <summary>Serves a ring as far as its round goes; starts it when it has been kicked.</summary>
+    public void Serve(VhostUserRing ring)
+    {
+        if (IsPaused || ring.IsStopping || !ring.IsKicked) { return; }
+        if (!ring.Queue.IsRunning && !TryStart(ring)) { return; }
+        if (!ring.IsEnabled) { return; }
+        Virtqueue queue = ring.Queue;
+        queue.DisableKicks();
+        for (int left = ChainsPerRound; left > 0; left--)
+        {
+            if (!_device.HasRoom(ring))
+            {
+                ring.IsStarved = true;
+                _anyStarved = true;
+                return; // kicks stay off: the next request that ends serves this ring again
+            }
+            switch (_device.TakeOne(this, ring))
+            {
+                case PopResult.Empty:
+                    if (!queue.EnableKicks()) { return; }
+                    queue.DisableKicks();
+                    break;
+                case PopResult.Broken:
+                    ReportBroken(ring);
+                    return;
+                case PopResult.Returned:
+                    ring.PostCall();
+                    break;
+                default:
+                    break;
+            }
+            if (IsPaused) { return; }
+        }
+        ring.PostServe();
+    }
+
+    /// <summary>A request has ended: its chain goes back. Nothing of it may touch guest memory from here on.</summary>
+    public void Finish(VhostUserRing ring, ushort head, int replyBytes)
+    {
+        ring.Queue.Push(head, (uint)replyBytes);
+        Memory.RemoveUser();
+        ring.PostCall();
+        if (_anyStarved) { ServeStarved(); }
+        if (_drain is not null && !_drainPosted)
+        {
+            _drainPosted = true;
+            Reactor.Post(_drainStep); // not inline: we are inside the request's completion
+        }
+    }
+
+    public void SendCall(VhostUserRing ring)
+    {
+        if (Memory.HasFaulted) { _fail("guest memory was taken away (its file was shrunk, or the host has no page for it)"); return; }
+        if (ring.Queue.IsRunning && ring.Queue.TakeCall()) { ring.Call.Signal(); }
+    }
+
+    /// <summary>Takes nothing new and waits until nothing is in flight.</summary>
+    public async IoTask<bool> PauseAsync()
+    {
+        IsPaused = true;
+        await DrainAsync(null);
+        return true;
+    }
+
+    public void Resume()
+    {
+        IsPaused = false;
+        for (int i = 0; i < _ringLimit; i++)
+        {
+            if (_rings[i] is not { } ring) { continue; }
+            if (!ring.Queue.Revalidate()) { ReportBroken(ring); }
+            Serve(ring);
+        }
+    }
+
+    /// <summary>GET_VRING_BASE: ends the requests of the ring, tells the driver of them, and lets go of it. No memory write and no call comes after it.</summary>
+    public async IoTask<ushort> StopAsync(VhostUserRing ring)
+    {
+        ring.IsStopping = true;
+        await DrainAsync(ring);
+        SendCall(ring);
+        await QuietAsync(ring.Call);
+        ring.StopQueue();
+        return ring.Base;
+    }
+
+    /// <summary>RESET_DEVICE: rings stopped and disabled, the device as after power-on. Memory stays: QEMU does not send it again.</summary>
+    public async IoTask<bool> ResetAsync()
+    {
+        await PauseAsync();
+        for (int i = 0; i < _ringLimit; i++)
+        {
+            if (_rings[i] is not { } ring) { continue; }
+            ring.StopQueue();
+            ring.IsEnabled = false;
+            ring.Size = 0;
+            ring.Base = 0;
+            ring.Addresses = null;
+        }
+        _device.Reset();
+        IsPaused = false;
+        return true;
+    }
+
+    /// <summary>The end: waits for what is in flight, unmaps, closes.</summary>
+    public async IoTask<bool> CloseAsync()
+    {
+        IsPaused = true;
+        for (int i = 0; i < _ringLimit; i++) { _rings[i]?.SetKick(null); }
+        await DrainAsync(null);
+        for (int i = 0; i < _ringLimit; i++)
+        {
+            if (_rings[i] is not { } ring) { continue; }
+            ring.StopQueue();
+            ring.Dispose();
+            await QuietAsync(ring.Call);
+            await QuietAsync(ring.Error);
+        }
+        _device.Close();
+        Memory.Dispose();
+        return true;
+    }
+
+    public void Warn(string message) => _log(VhostLogLevel.Warning, $"{_name}: {message}");
+
+    private bool TryStart(VhostUserRing ring)
+    {
+        if (ring.Size == 0 || ring.Addresses is not { } addresses) { return false; } // kicked before it is configured
+        Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features);
+        if (started == Errno.None) { return true; }
+        if (!ring.IsReported)
+        {
+            ring.IsReported = true;
+            Warn($"queue {ring.Index} cannot start: its ring is not inside guest memory");
+            ring.Error.Signal();
+        }
+        return false;
+    }
+
+    private void ReportBroken(VhostUserRing ring)
+    {
+        if (ring.IsReported) { return; }
+        ring.IsReported = true;
+        Warn($"queue {ring.Index} is broken and not served any more: {ring.Queue.BrokenReason}");
+        ring.Error.Signal();
+    }
+
+    private void ServeStarved()
+    {
+        _anyStarved = false;
+        for (int i = 0; i < _ringLimit; i++)
+        {
+            if (_rings[i] is not { IsStarved: true } ring) { continue; }
+            ring.IsStarved = false;
+            ring.PostServe();
+        }
+    }
+
+    private async IoTask<bool> DrainAsync(VhostUserRing? ring)
+    {
+        while (ring is null ? InFlight > 0 : ring.Queue.InFlight > 0)
+        {
+            _drain = new IoCompletion<bool>();
+            await _drain.Task;
+        }
+        return true;
+    }
+
+    /// <summary>Waits for the write of a signal; an ordinary one has ended, one that hangs on a hostile descriptor is cancelled.</summary>
+    private async IoTask<bool> QuietAsync(EventSignal signal)
+    {
+        signal.Cancel();
+        while (signal.IsBusy) { await Reactor.DelayAsync(IdlePollNs); }
+        return true;
+    }
+
+    private sealed class DrainStep(QueueServer server) : IoContinuation
+    {
+        protected override void Continue()
+        {
+            server._drainPosted = false;
+            IoCompletion<bool>? drain = server._drain;
+            server._drain = null;
+            drain?.Complete(true);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+using VhostFs.Fuse;
+using VhostFs.Linux;
+using VhostFs.Virtio;
+
+namespace VhostFs.VhostUser;
+
+/// <summary>virtio-fs behind one connection: queue 0 is hiprio (FORGET), all others carry requests (virtio 1.2, 5.11).</summary>
+/// <remarks>Requests are pooled; the pool grows to what was in flight at once and shrinks at a reset. hiprio has room of its own, so that it goes
+/// on while every other queue waits.</remarks>
+internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : VhostUserDevice
+{
+    private FsRequest? _free;
+    private int _inFlight;
+
+    public override bool HasRoom(VhostUserRing ring) => ring.Index == 0 || _inFlight < maxInFlight;
+
+    public override PopResult TakeOne(QueueServer queues, VhostUserRing ring)
+    {
+        FsRequest request = _free ??= new FsRequest(this);
+        PopResult result = ring.Queue.Pop(request.Readable, request.Writable, out ushort head);
+        if (result != PopResult.Chain) { return result; }
+        _free = request.Next;
+        request.Next = null;
+        if (ring.Index != 0) { _inFlight++; }
+        queues.Memory.AddUser();
+        request.Begin(queues, ring, head);
+        try { server.Handle(request); }
+        catch (InvariantException e)
+        {
+            queues.Warn($"a bug in the file system server: {e.Message}");
+            request.Abandon();
+        }
+        return result;
+    }
+
+    public void Return(FsRequest request, VhostUserRing ring)
+    {
+        request.Readable.Clear();
+        request.Writable.Clear();
+        if (ring.Index != 0) { _inFlight--; }
+        request.Next = _free;
+        _free = request;
+    }
+
+    public override void Reset()
+    {
+        Shrink();
+        server.Reset();
+    }
+
+    public override void Close() => Reset();
+
+    private void Shrink()
+    {
+        while (_free is { } request)
+        {
+            _free = request.Next;
+            request.Dispose();
+        }
+    }
+}

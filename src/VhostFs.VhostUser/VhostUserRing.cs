@@ -1,0 +1,146 @@
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.Virtio;
+
+namespace VhostFs.VhostUser;
+
+/// <summary>One queue of a session: its configuration, its descriptors and when it is served.</summary>
+/// <remarks>Rules (vhost-user.rst "Ring states"): a ring starts at its first kick, one pending when the kick descriptor arrives included; a started but disabled ring
+/// is held; GET_VRING_BASE stops it. Kick eventfds are watched, never read: each write to an eventfd wakes a multishot poll, and a
+/// descriptor that is not read cannot block us.</remarks>
+internal sealed class VhostUserRing : IDisposable
+{
+    private readonly QueueServer _server;
+    private readonly Ring _ring;
+    private readonly Step _serveStep;
+    private readonly Step _callStep;
+    private SafeFd? _kickFd;
+    private RingPoll? _kickWatch;
+    private bool _servePosted;
+    private bool _callPosted;
+
+    public VhostUserRing(QueueServer server, Ring ring, int index, bool isEnabled)
+    {
+        _server = server;
+        _ring = ring;
+        Index = index;
+        IsEnabled = isEnabled;
+        Call = new EventSignal(ring);
+        Error = new EventSignal(ring);
+        Queue = new Virtqueue(server.Memory);
+        _serveStep = new Step(this, isCall: false);
+        _callStep = new Step(this, isCall: true);
+    }
+
+    public int Index { get; }
+
+    public Virtqueue Queue { get; }
+
+    public EventSignal Call { get; }
+
+    public EventSignal Error { get; }
+
+    /// <summary>SET_VRING_NUM; 0 before it.</summary>
+    public int Size { get; set; }
+
+    /// <summary>SET_VRING_ADDR; null before it.</summary>
+    public RingAddresses? Addresses { get; set; }
+
+    /// <summary>SET_VRING_BASE, and what GET_VRING_BASE answered.</summary>
+    public ushort Base { get; set; }
+
+    public bool IsEnabled { get; set; }
+
+    /// <summary>A kick came since the kick descriptor was set.</summary>
+    public bool IsKicked { get; private set; }
+
+    /// <summary>Nothing new is taken: the ring is on its way to a stop.</summary>
+    public bool IsStopping { get; set; }
+
+    /// <summary>The device had no room; it serves the ring again when a request ends.</summary>
+    public bool IsStarved { get; set; }
+
+    /// <summary>A broken queue is reported once.</summary>
+    public bool IsReported { get; set; }
+
+    public void SetKick(SafeFd? fd)
+    {
+        _kickWatch?.Dispose();
+        _kickWatch = null;
+        _kickFd?.Dispose();
+        _kickFd = fd;
+        IsKicked = Queue.IsRunning && fd is not null;
+        if (fd is not null) { _kickWatch = _ring.Watch(fd, PollIn, OnKick); }
+    }
+
+    /// <summary>Serves the ring in the reactor's next round.</summary>
+    public void PostServe()
+    {
+        if (_servePosted) { return; }
+        _servePosted = true;
+        _server.Reactor.Post(_serveStep);
+    }
+
+    /// <summary>Considers a call at the end of this turn, one for everything that completes in it.</summary>
+    public void PostCall()
+    {
+        if (_callPosted) { return; }
+        _callPosted = true;
+        _server.Reactor.AtTurnEnd(_callStep);
+    }
+
+    /// <summary>Forgets everything but the call and err descriptors and the enabled state.</summary>
+    public void StopQueue()
+    {
+        SetKick(null);
+        if (Queue.IsRunning)
+        {
+            Base = Queue.NextAvailable;
+            Queue.Stop();
+        }
+        IsKicked = false;
+        IsStopping = false;
+        IsStarved = false;
+        IsReported = false;
+        Call.Forget();
+        Error.Forget();
+    }
+
+    public void Dispose()
+    {
+        SetKick(null);
+        Call.Replace(null);
+        Error.Replace(null);
+    }
+
+    private const short PollIn = 1, PollErrors = 0x8 | 0x10 | 0x20;
+
+    private void OnKick(IoResult events)
+    {
+        if (events.IsError || (events.Value & PollErrors) != 0)
+        {
+            SetKick(null); // no eventfd behaves so, and others could wake us for ever
+            _server.Warn($"queue {Index}: the kick descriptor is not an eventfd; the queue is not served");
+            return;
+        }
+        IsKicked = true;
+        _server.Serve(this);
+    }
+
+    private sealed class Step(VhostUserRing ring, bool isCall) : IoContinuation
+    {
+        protected override void Continue()
+        {
+            if (isCall)
+            {
+                ring._callPosted = false;
+                ring._server.SendCall(ring);
+            }
+            else
+            {
+                ring._servePosted = false;
+                ring._server.Serve(ring);
+            }
+        }
+    }
+}
