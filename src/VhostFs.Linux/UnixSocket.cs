@@ -9,6 +9,9 @@ public static unsafe partial class UnixSocket
     /// <summary>SCM_MAX_FD of the kernel.</summary>
     public const int MaxFdsPerMessage = 253;
 
+    /// <summary>0600.</summary>
+    public const int OwnerOnly = 0x180;
+
     private const int AF_UNIX = 1;
     private const int SOCK_STREAM = 1;
     private const int SOCK_NONBLOCK = 0x800;
@@ -23,10 +26,12 @@ public static unsafe partial class UnixSocket
     private const int ControlHeaderBytes = 16; // struct cmsghdr: size_t length, int level, int type
 
     /// <summary>Listens on <paramref name="path"/>. A stale socket (nobody accepts) is replaced; a live one gives EADDRINUSE.</summary>
-    public static Errno Listen(string path, out SafeFd listener, int backlog = 128)
+    /// <param name="mode">Permissions of the socket file (less the umask), there from its first moment.</param>
+    public static Errno Listen(string path, out SafeFd listener, int backlog = 128, int mode = OwnerOnly)
     {
         Errno created = NewSocket(out listener);
         if (created != Errno.None) { return created; }
+        _ = FchmodCore(listener, mode); // bind takes the mode of the unbound socket, so nobody can connect in between
         Errno bound = Bind(listener, path);
         if (bound == Errno.EADDRINUSE && IsStale(path))
         {
@@ -223,6 +228,9 @@ public static unsafe partial class UnixSocket
 
     [LibraryImport("libc", EntryPoint = "socketpair", SetLastError = true)]
     private static partial int SocketPairCore(int domain, int type, int protocol, int* pair);
+
+    [LibraryImport("libc", EntryPoint = "fchmod")]
+    private static partial int FchmodCore(SafeHandle socket, int mode);
 
     [LibraryImport("libc", EntryPoint = "bind", SetLastError = true)]
     private static partial int BindCore(SafeHandle socket, byte* address, int length);

@@ -7,10 +7,8 @@ namespace VhostFs.Virtio;
 /// <remarks>The file may be on hugetlbfs: the mapping then begins and ends on its page size, and <see cref="Data"/> lies inside.</remarks>
 internal sealed unsafe partial class GuestMapping : IDisposable
 {
-    private const long HugetlbfsMagic = 0x958458f6;
-    private const int FGetSeals = 1034, SealShrink = 2;
-    private const int ProtReadWrite = 3, MapShared = 1, MapNoReserve = 0x4000;
-    private const uint FileTypeMask = 0xF000, RegularFile = 0x8000;
+    private const int ProtReadWrite = MemoryCalls.PROT_READ | MemoryCalls.PROT_WRITE;
+    private const int SharedFlags = MemoryCalls.MAP_SHARED | MemoryCalls.MAP_NORESERVE;
 
     private byte* _base;
     private readonly nuint _lengthBytes;
@@ -28,38 +26,36 @@ internal sealed unsafe partial class GuestMapping : IDisposable
     public byte* Data { get; }
 
     /// <summary>Maps [offset, offset + length) of the file; both have been checked to be page multiples and not to wrap.</summary>
-    public static Errno TryMap(int fd, ulong offset, ulong lengthBytes, long* faultCounter, out GuestMapping? mapping, out string reason)
+    public static Errno TryMap(SafeFd fd, ulong offset, ulong lengthBytes, long* faultCounter, out GuestMapping? mapping, out string reason)
     {
         mapping = null;
         reason = "";
-        FileFacts facts = Inspect(fd);
-        if (facts.Errno != Errno.None) { reason = "not a readable file"; return facts.Errno; }
-        if (!facts.IsRegular) { reason = "not a regular file"; return Errno.EINVAL; }
-        if (offset + lengthBytes > facts.SizeBytes)
+        Errno read = FileCalls.Status(fd, out FileStatus status);
+        if (read != Errno.None || !status.IsRegularFile) { reason = "not a regular file"; return Errno.EINVAL; }
+        if (offset + lengthBytes > (ulong)status.SizeBytes)
         {
-            reason = $"offset {offset} + size {lengthBytes} is past the end of the file ({facts.SizeBytes} bytes)";
+            reason = $"offset {offset} + size {lengthBytes} is past the end of the file ({status.SizeBytes} bytes)";
             return Errno.EINVAL;
         }
-        if (!GuestMemoryGuard.IsActive && !facts.IsSealed)
+        IoResult seals = FileCalls.GetSeals(fd);
+        bool isSealed = !seals.IsError && (seals.Value & FileCalls.F_SEAL_SHRINK) != 0;
+        if (!GuestMemoryGuard.IsActive && !isSealed)
         {
             reason = "the file can be shrunk (no F_SEAL_SHRINK), and on this machine a shrunk file would end the process";
             return Errno.EPERM;
         }
 
-        ulong mask = facts.PageBytes - 1;
+        ulong pageBytes = PageBytes(fd);
+        ulong mask = pageBytes - 1;
         ulong start = offset & ~mask;
         ulong limit = (offset + lengthBytes + mask) & ~mask;
         var length = (nuint)(limit - start);
-        void* address = Mmap(null, length, ProtReadWrite, MapShared | MapNoReserve, fd, (long)start);
-        if ((nint)address == -1)
-        {
-            reason = "mmap failed";
-            return (Errno)Marshal.GetLastSystemError();
-        }
-        int entry = GuestMemoryGuard.Register((nuint)address, length, faultCounter);
+        Errno mapped = MemoryCalls.Map(fd, (long)start, (long)length, ProtReadWrite, SharedFlags, out nuint address);
+        if (mapped != Errno.None) { reason = "mmap failed"; return mapped; }
+        int entry = GuestMemoryGuard.Register(address, length, faultCounter);
         if (entry < 0 && GuestMemoryGuard.IsActive)
         {
-            _ = Munmap(address, length);
+            MemoryCalls.Unmap(address, (long)length);
             reason = "too many guest memory regions in this process";
             return Errno.ENOSPC;
         }
@@ -71,42 +67,19 @@ internal sealed unsafe partial class GuestMapping : IDisposable
     {
         if (_base is null) { return; }
         GuestMemoryGuard.Unregister(_guardEntry); // before the range can belong to somebody else
-        int result = Munmap(_base, _lengthBytes);
+        Errno unmapped = MemoryCalls.Unmap((nuint)_base, (long)_lengthBytes);
         _base = null;
-        Invariant.That(result == 0);
+        Invariant.That(unmapped == Errno.None);
     }
 
-    private static FileFacts Inspect(int fd)
+    /// <summary>What mappings of the file are multiples of: huge pages are mapped and unmapped whole.</summary>
+    private static ulong PageBytes(SafeFd fd)
     {
-        // struct stat and struct statfs differ per machine; statx is the same everywhere.
-        byte* buffer = stackalloc byte[256];
-        if (Statx(fd, "", 0x1000 /* AT_EMPTY_PATH */, 0x7ff /* STATX_BASIC_STATS */, buffer) != 0)
-        {
-            return new FileFacts((Errno)Marshal.GetLastSystemError(), false, 0, 0, false);
-        }
-        uint mode = *(ushort*)(buffer + 28);
-        ulong size = *(ulong*)(buffer + 40);
-        var page = (ulong)Environment.SystemPageSize;
-        long* statfs = stackalloc long[32];
-        if (Fstatfs(fd, statfs) == 0 && statfs[0] == HugetlbfsMagic) { page = (ulong)statfs[1]; }
-        int seals = Fcntl(fd, FGetSeals, 0);
-        return new FileFacts(Errno.None, (mode & FileTypeMask) == RegularFile, size, page, seals >= 0 && (seals & SealShrink) != 0);
+        long* statfs = stackalloc long[32]; // f_type, f_bsize, ...
+        bool isHuge = Fstatfs(fd, statfs) == 0 && statfs[0] == FileCalls.HUGETLBFS_MAGIC;
+        return isHuge ? (ulong)statfs[1] : (ulong)Environment.SystemPageSize;
     }
-
-    private readonly record struct FileFacts(Errno Errno, bool IsRegular, ulong SizeBytes, ulong PageBytes, bool IsSealed);
-
-    [LibraryImport("libc", EntryPoint = "mmap")]
-    private static partial void* Mmap(void* address, nuint length, int protection, int flags, int fd, long offset);
-
-    [LibraryImport("libc", EntryPoint = "munmap")]
-    private static partial int Munmap(void* address, nuint length);
-
-    [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int Statx(int fd, string path, int flags, uint mask, byte* buffer);
 
     [LibraryImport("libc", EntryPoint = "fstatfs")]
-    private static partial int Fstatfs(int fd, long* buffer);
-
-    [LibraryImport("libc", EntryPoint = "fcntl")]
-    private static partial int Fcntl(int fd, int command, int argument);
+    private static partial int Fstatfs(SafeHandle fd, long* buffer);
 }

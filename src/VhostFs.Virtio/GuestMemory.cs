@@ -49,7 +49,7 @@ public sealed unsafe class GuestMemory : IDisposable
     }
 
     /// <summary>Maps a region; the caller keeps (and may close) the fd.</summary>
-    public Errno Add(int fd, GuestRegion region, out string reason)
+    public Errno Add(SafeFd fd, GuestRegion region, out string reason)
     {
         Errno valid = Validate(region, out reason);
         if (valid != Errno.None) { return valid; }
