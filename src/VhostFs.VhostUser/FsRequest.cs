@@ -12,8 +12,6 @@ internal sealed class FsRequest(VhostUserFsDevice device) : FuseRequest
 
     public FsRequest? Next { get; set; }
 
-    public bool IsActive => _ring is not null;
-
     public void Begin(QueueServer server, VhostUserRing ring, ushort head)
     {
         _server = server;
@@ -31,11 +29,5 @@ internal sealed class FsRequest(VhostUserFsDevice device) : FuseRequest
         ushort head = _head;
         device.Return(this, ring);
         server.Finish(ring, head, replyBytes);
-    }
-
-    /// <summary>The server failed with a bug of ours: give the chain back without an answer.</summary>
-    public void Abandon()
-    {
-        if (IsActive) { Complete(0); }
     }
 }

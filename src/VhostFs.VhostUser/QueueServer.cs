@@ -13,7 +13,8 @@ internal sealed class QueueServer
     public const int MaxQueues = 256;
 
     private const int ChainsPerRound = 64;
-    private const long IdlePollNs = 50_000;
+    private const int PatientRounds = 4;
+    private const long QuietPollNs = 50_000;
 
     private readonly VhostUserDevice _device;
     private readonly VhostLog _log;
@@ -241,11 +242,19 @@ internal sealed class QueueServer
         return true;
     }
 
-    /// <summary>Waits for the write of a signal; an ordinary one has ended, one that hangs on a hostile descriptor is cancelled.</summary>
+    /// <summary>Waits for the writes of a signal. Ordinary ones end with the next submissions; one that hangs on a hostile descriptor is
+    /// cancelled, as often as it takes: a cancellation can miss a write that is just changing hands in the kernel.</summary>
     private async IoTask<bool> QuietAsync(EventSignal signal)
     {
-        signal.Cancel();
-        while (signal.IsBusy) { await Reactor.DelayAsync(IdlePollNs); }
+        for (int round = 0; signal.IsBusy; round++)
+        {
+            if (round >= PatientRounds)
+            {
+                signal.Forget();
+                signal.Cancel();
+            }
+            if (await Reactor.DelayAsync(QuietPollNs) != Errno.None) { break; } // the reactor stops: the ring ends the write
+        }
         return true;
     }
 

@@ -1,5 +1,4 @@
 using VhostFs.Fuse;
-using VhostFs.Linux;
 using VhostFs.Virtio;
 
 namespace VhostFs.VhostUser;
@@ -24,12 +23,7 @@ internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : Vh
         if (ring.Index != 0) { _inFlight++; }
         queues.Memory.AddUser();
         request.Begin(queues, ring, head);
-        try { server.Handle(request); }
-        catch (InvariantException e)
-        {
-            queues.Warn($"a bug in the file system server: {e.Message}");
-            request.Abandon();
-        }
+        server.Handle(request);
         return result;
     }
 

@@ -20,13 +20,12 @@ internal sealed unsafe class ChainReader(GuestMemory memory)
         if (!indirectAllowed || (first.Flags & Descriptor.FlagNext) != 0) { return false; }
         if (first.Length == 0 || first.Length % Descriptor.Size != 0) { return false; }
         uint entries = first.Length / Descriptor.Size;
-        // Next is 16 bits wide, so entries beyond 65,536 cannot be reached; the hop limit bounds the rest.
-        int reachable = (int)Math.Min(entries, 65536);
+        if (entries > 65536) { return false; } // Next is 16 bits wide; the hop limit bounds what is walked
         byte* indirect = memory.FindGuest(first.Address, first.Length);
         Descriptor start;
         if (indirect is not null) { start = Unsafe.ReadUnaligned<Descriptor>(indirect); }
         else if (!TryFetch(first.Address, 0, out start)) { return false; } // crosses regions: entry by entry
-        return Walk(indirect, first.Address, reachable, start, hopLimit, readable, writable);
+        return Walk(indirect, first.Address, (int)entries, start, hopLimit, readable, writable);
     }
 
     private bool Walk(byte* table, ulong tableAddress, int entries, Descriptor current, int hopLimit, IoVecList readable, IoVecList writable)

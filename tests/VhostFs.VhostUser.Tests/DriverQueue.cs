@@ -1,0 +1,125 @@
+using System.Runtime.InteropServices;
+using VhostFs.Linux;
+using VhostFs.Virtio;
+
+namespace VhostFs.VhostUser.Tests;
+
+[StructLayout(LayoutKind.Sequential)]
+internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort Next = 0)
+{
+    public const ushort FlagNext = 1, FlagWrite = 2, FlagIndirect = 4;
+}
+
+/// <summary>The driver side of one split virtqueue, for good and for bad.</summary>
+internal sealed class DriverQueue : IDisposable
+{
+    private readonly GuestRam _ram;
+    private readonly int _desc, _avail, _used;
+    private ushort _nextDesc;
+
+    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0)
+    {
+        _ram = ram;
+        Index = index;
+        Size = size;
+        Features = features;
+        _desc = ram.Allocate(16 * size, 4096);
+        _avail = ram.Allocate(6 + (2 * size), 4096);
+        _used = ram.Allocate(6 + (8 * size), 4096);
+        ram.Write16(_avail + 2, start);
+        ram.Write16(_used + 2, start);
+        AvailIndex = LastUsed = start;
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd kick));
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd call));
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd err));
+        (KickFd, CallFd, ErrFd) = (kick, call, err);
+        if (HasEventIdx) { WantCallAt(start); }
+    }
+
+    public int Index { get; }
+    public int Size { get; }
+    public VirtioFeatures Features { get; }
+    public bool HasEventIdx => (Features & VirtioFeatures.EventIdx) != 0;
+    public SafeFd KickFd { get; }
+    public SafeFd CallFd { get; }
+    public SafeFd ErrFd { get; }
+    public ushort AvailIndex { get; set; }
+    public ushort LastUsed { get; set; }
+    public ulong Descriptors => _ram.User(_desc);
+    public ulong Available => _ram.User(_avail);
+    public ulong Used => _ram.User(_used);
+    public ushort UsedIndex => _ram.Read16(_used + 2);
+    public ushort UsedFlags => _ram.Read16(_used);
+    public ushort KickEvent => _ram.Read16(_used + 4 + (8 * Size));
+
+    public void WriteDescriptor(int at, Desc desc) => MemoryMarshal.Write(_ram.At(_desc + (16 * at), 16), desc);
+
+    /// <summary>Places a chain of table entries and returns its head; does not make it available.</summary>
+    public ushort Chain(params ReadOnlySpan<Desc> parts)
+    {
+        ushort head = _nextDesc;
+        for (int i = 0; i < parts.Length; i++)
+        {
+            var next = (ushort)((_nextDesc + 1) % Size);
+            bool isLast = i == parts.Length - 1;
+            WriteDescriptor(_nextDesc, parts[i] with { Flags = (ushort)(parts[i].Flags | (isLast ? 0 : Desc.FlagNext)), Next = next });
+            _nextDesc = next;
+        }
+        return head;
+    }
+
+    public ushort IndirectChain(params ReadOnlySpan<Desc> parts)
+    {
+        int table = _ram.Allocate(16 * parts.Length);
+        for (int i = 0; i < parts.Length; i++)
+        {
+            bool isLast = i == parts.Length - 1;
+            Desc part = parts[i] with { Flags = (ushort)(parts[i].Flags | (isLast ? 0 : Desc.FlagNext)), Next = (ushort)(i + 1) };
+            MemoryMarshal.Write(_ram.At(table + (16 * i), 16), part);
+        }
+        return Chain(new Desc(GuestRam.Gpa(table), (uint)(16 * parts.Length), Desc.FlagIndirect));
+    }
+
+    public void MakeAvailable(ushort head)
+    {
+        _ram.Write16(_avail + 4 + (AvailIndex % Size * 2), head);
+        PublishAvailable((ushort)(AvailIndex + 1));
+    }
+
+    public void PublishAvailable(ushort index)
+    {
+        AvailIndex = index;
+        _ram.Write16(_avail + 2, index);
+    }
+
+    /// <summary>Whether a driver would kick for what it added since <paramref name="old"/>.</summary>
+    public bool NeedsKick(ushort old) => HasEventIdx
+        ? (ushort)(AvailIndex - KickEvent - 1) < (ushort)(AvailIndex - old)
+        : (UsedFlags & 1) == 0;
+
+    public void Kick() => Assert.Equal(Errno.None, EventFd.Signal(KickFd));
+
+    public ulong TakeCalls() => EventFd.TryConsume(CallFd, out ulong count) ? count : 0;
+
+    public void WantCallAt(ushort index) => _ram.Write16(_avail + 4 + (2 * Size), index);
+
+    public void SuppressCalls() => _ram.Write16(_avail, 1);
+
+    public bool TryTakeUsed(out uint id, out uint length)
+    {
+        id = length = 0;
+        if (UsedIndex == LastUsed) { return false; }
+        int at = _used + 4 + (LastUsed % Size * 8);
+        id = _ram.Read32(at);
+        length = _ram.Read32(at + 4);
+        LastUsed++;
+        return true;
+    }
+
+    public void Dispose()
+    {
+        KickFd.Dispose();
+        CallFd.Dispose();
+        ErrFd.Dispose();
+    }
+}

@@ -1,0 +1,201 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using VhostFs.Linux;
+using VhostFs.Virtio;
+
+namespace VhostFs.VhostUser.Tests;
+
+/// <summary>The front-end of a test: vhost-user messages, guest memory, driver queues and a minimal FUSE client.</summary>
+internal sealed class FrontEnd : IDisposable
+{
+    public const VirtioFeatures AllFeatures = VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
+    private const int TimeoutMs = 5000;
+    private ulong _unique;
+
+    public FrontEnd(string path, int ramBytes = 8 << 20)
+    {
+        Assert.Equal(Errno.None, UnixSocket.Connect(path, out SafeFd socket));
+        Socket = socket;
+        Ram = new GuestRam(ramBytes);
+    }
+
+    public SafeFd Socket { get; }
+
+    public GuestRam Ram { get; }
+
+    public VirtioFeatures Features { get; private set; } = AllFeatures;
+
+    public List<DriverQueue> Queues { get; } = [];
+
+    public void SendRaw(ReadOnlySpan<byte> bytes, params ReadOnlySpan<int> fds) => Assert.Equal(bytes.Length, UnixSocket.Send(Socket, bytes, fds).Value);
+
+    public void Send(MessageId id, ReadOnlySpan<byte> payload, bool needReply = false, params ReadOnlySpan<int> fds)
+    {
+        byte[] message = new byte[12 + payload.Length];
+        MemoryMarshal.Write(message, new MessageHeader(id, MessageFlags.Version1 | (needReply ? MessageFlags.NeedReply : 0), (uint)payload.Length));
+        payload.CopyTo(message.AsSpan(12));
+        SendRaw(message, fds);
+    }
+
+    /// <summary>The u64 of an answer, or null when the connection has ended.</summary>
+    public ulong? Receive(MessageId id)
+    {
+        byte[] reply = new byte[20];
+        int got = 0;
+        for (long limit = Environment.TickCount64 + TimeoutMs; got < 20;)
+        {
+            IoResult received = UnixSocket.Receive(Socket, reply.AsSpan(got), [], out _);
+            if (received.Errno == Errno.EAGAIN)
+            {
+                Assert.True(Environment.TickCount64 < limit, $"no answer to {id}");
+                Thread.Sleep(0);
+                continue;
+            }
+            if (received.IsError || received.Bytes == 0) { return null; }
+            got += received.Bytes;
+        }
+        MessageHeader header = MemoryMarshal.Read<MessageHeader>(reply);
+        Assert.Equal((id, (MessageFlags)5, 8u), (header.Id, header.Flags, header.PayloadBytes));
+        return BinaryPrimitives.ReadUInt64LittleEndian(reply.AsSpan(12));
+    }
+
+    public ulong? Get(MessageId id)
+    {
+        Send(id, []);
+        return Receive(id);
+    }
+
+    /// <summary>0: obeyed; 1: refused; null: disconnected.</summary>
+    public ulong? Set(MessageId id, ReadOnlySpan<byte> payload, params ReadOnlySpan<int> fds)
+    {
+        Send(id, payload, needReply: true, fds);
+        return Receive(id);
+    }
+
+    public ulong? Set<T>(MessageId id, T payload, params ReadOnlySpan<int> fds)
+        where T : unmanaged => Set(id, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in payload)), fds);
+
+    /// <summary>What QEMU does at realize.</summary>
+    public void Negotiate(VirtioFeatures features = AllFeatures)
+    {
+        Features = features;
+        Assert.Equal((ulong)AllFeatures, Get(MessageId.GetFeatures));
+        ulong protocol = Get(MessageId.GetProtocolFeatures)!.Value;
+        Assert.Equal(0xa029UL, protocol);
+        Send(MessageId.SetProtocolFeatures, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in protocol)));
+        Assert.True(Get(MessageId.GetQueueNum) >= 65);
+        Assert.Equal((ulong)GuestMemory.MaxRegions, Get(MessageId.GetMaxMemSlots));
+        Assert.Equal(0UL, Set(MessageId.SetOwner, []));
+        Assert.Equal(0UL, Set(MessageId.SetFeatures, (ulong)features));
+    }
+
+    public MemoryRegion Region => new(GuestRam.GuestBase, (ulong)Ram.LengthBytes, Ram.UserBase, 0);
+
+    public ulong? AddMemory() => Set(MessageId.AddMemReg, WithPad(Region), Ram.Fd.Fd);
+
+    public static byte[] WithPad(MemoryRegion region)
+    {
+        byte[] payload = new byte[40];
+        MemoryMarshal.Write(payload.AsSpan(8), region);
+        return payload;
+    }
+
+    public DriverQueue AddQueue(int index, int size = 64, bool enable = true)
+    {
+        var queue = new DriverQueue(Ram, index, size, Features);
+        Queues.Add(queue);
+        Start(queue, 0, enable);
+        return queue;
+    }
+
+    public void Start(DriverQueue queue, ushort start, bool enable = true)
+    {
+        var index = (uint)queue.Index;
+        Assert.Equal(0UL, Set(MessageId.SetVringNum, new VringState(index, (uint)queue.Size)));
+        Assert.Equal(0UL, Set(MessageId.SetVringBase, new VringState(index, start)));
+        Assert.Equal(0UL, Set(MessageId.SetVringAddr, new VringAddress(index, 0, queue.Descriptors, queue.Used, queue.Available, 0)));
+        Assert.Equal(0UL, Set(MessageId.SetVringCall, (ulong)index, queue.CallFd.Fd));
+        Assert.Equal(0UL, Set(MessageId.SetVringErr, (ulong)index, queue.ErrFd.Fd));
+        Assert.Equal(0UL, Set(MessageId.SetVringKick, (ulong)index, queue.KickFd.Fd));
+        if (enable) { Assert.Equal(0UL, Set(MessageId.SetVringEnable, new VringState(index, 1))); }
+    }
+
+    /// <summary>Everything up to a FUSE session on queues 0 and 1.</summary>
+    public static FrontEnd Up(string path, VirtioFeatures features = AllFeatures)
+    {
+        var frontEnd = new FrontEnd(path);
+        frontEnd.Negotiate(features);
+        Assert.Equal(0UL, frontEnd.AddMemory());
+        frontEnd.AddQueue(0);
+        frontEnd.AddQueue(1);
+        frontEnd.Init();
+        return frontEnd;
+    }
+
+    public void Init()
+    {
+        byte[] init = new byte[16];
+        BinaryPrimitives.WriteUInt32LittleEndian(init, 7);
+        BinaryPrimitives.WriteUInt32LittleEndian(init.AsSpan(4), 31);
+        Assert.Equal(0, Call(Queues[1], 26, 0, init, 64));
+    }
+
+    /// <summary>Error of a GETATTR: 0, or a negative errno.</summary>
+    public int GetAttributes(DriverQueue queue, ulong node = 1) => Call(queue, 3, node, new byte[16], 104);
+
+    public int Call(DriverQueue queue, uint opcode, ulong node, ReadOnlySpan<byte> arguments, int replyBytes)
+    {
+        int reply = Start(queue, opcode, node, arguments, replyBytes, out ushort head);
+        uint length = WaitUsed(queue, head);
+        Assert.True(length >= 16);
+        Assert.Equal(length, Ram.Read32(reply));
+        return (int)Ram.Read32(reply + 4);
+    }
+
+    /// <summary>Makes a request available and kicks if a driver would; returns where the reply will be.</summary>
+    public int Start(DriverQueue queue, uint opcode, ulong node, ReadOnlySpan<byte> arguments, int replyBytes, out ushort head, bool kick = true)
+    {
+        int request = Ram.Allocate(40 + arguments.Length);
+        Span<byte> bytes = Ram.At(request, 40 + arguments.Length);
+        bytes.Clear();
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes, (uint)bytes.Length);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes[4..], opcode);
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes[8..], ++_unique);
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes[16..], node);
+        arguments.CopyTo(bytes[40..]);
+        int reply = Ram.Allocate(16 + replyBytes);
+        var readable = new Desc(GuestRam.Gpa(request), (uint)bytes.Length);
+        var writable = new Desc(GuestRam.Gpa(reply), (uint)(16 + replyBytes), Desc.FlagWrite);
+        if (replyBytes == 0) { head = queue.Chain(readable); }
+        else { head = (Features & VirtioFeatures.IndirectDesc) != 0 ? queue.IndirectChain(readable, writable) : queue.Chain(readable, writable); }
+        ushort old = queue.AvailIndex;
+        queue.MakeAvailable(head);
+        Interlocked.MemoryBarrier();
+        if (kick && queue.NeedsKick(old)) { queue.Kick(); }
+        return reply;
+    }
+
+    public uint WaitUsed(DriverQueue queue, ushort head)
+    {
+        uint id = 0, length = 0;
+        Poll(() => queue.TryTakeUsed(out id, out length), "the chain comes back");
+        Assert.Equal(head, (ushort)id);
+        return length;
+    }
+
+    public static void Poll(Func<bool> condition, string what)
+    {
+        for (long limit = Environment.TickCount64 + TimeoutMs; !condition();)
+        {
+            Assert.True(Environment.TickCount64 < limit, $"waited for: {what}");
+            Thread.Sleep(0);
+        }
+    }
+
+    public void Dispose()
+    {
+        Socket.Dispose();
+        Queues.ForEach(q => q.Dispose());
+        Ram.Dispose();
+    }
+}
