@@ -10,7 +10,7 @@ internal sealed class DirectoryHandlers(FuseSession session)
 
     public async IoTask<int> OpendirAsync(FuseRequest request)
     {
-        if (session.Has(FuseInitFlags.NO_OPENDIR_SUPPORT)) { return request.ReplyError(Errno.ENOSYS); } // the kernel then stops asking
+        if (session.Has(FuseInitFlags.NO_OPENDIR_SUPPORT)) { return request.ReplyNotServed(); } // the kernel then stops asking
         if (!request.TryTake(out FuseOpenIn open)) { return request.ReplyError(Errno.EINVAL); }
         FsResult<ulong> opened = await FileSystem.OpenDirectoryAsync(request.NodeId, open.Flags);
         if (opened.IsError) { return request.ReplyError(opened.Errno); }
@@ -21,7 +21,7 @@ internal sealed class DirectoryHandlers(FuseSession session)
     public async IoTask<int> ReaddirAsync(FuseRequest request, bool plus)
     {
         if (!request.TryTake(out FuseReadIn read)) { return request.ReplyError(Errno.EINVAL); }
-        DirectoryReply entries = request.RentScratch(session.Scratches).Directory;
+        DirectoryReply entries = request.RentScratch().Directory;
         entries.Begin(session, request.Epoch, (int)Math.Min(read.SizeBytes, (uint)request.BodyRoom), plus);
         Errno done = await FileSystem.ReadDirectoryAsync(request.NodeId, read.Handle, read.OffsetBytes, entries);
         if (done != Errno.None) { return request.ReplyError(done); }

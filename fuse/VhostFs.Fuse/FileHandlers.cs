@@ -16,7 +16,7 @@ internal sealed class FileHandlers(FuseSession session)
 
     public async IoTask<int> OpenAsync(FuseRequest request)
     {
-        if (session.Has(FuseInitFlags.NO_OPEN_SUPPORT)) { return request.ReplyError(Errno.ENOSYS); } // the kernel then stops asking
+        if (session.Has(FuseInitFlags.NO_OPEN_SUPPORT)) { return request.ReplyNotServed(); } // the kernel then stops asking
         if (!request.TryTake(out FuseOpenIn open)) { return request.ReplyError(Errno.EINVAL); }
         bool writes = (open.Flags & FuseFlags.O_ACCMODE) != FuseFlags.O_RDONLY || (open.Flags & FuseFlags.O_TRUNC) != 0;
         if (writes && session.Options.ReadOnly) { return request.ReplyError(Errno.EROFS); }

@@ -54,7 +54,7 @@ public abstract partial class FuseRequest
     }
 
     /// <summary>Copies up to <paramref name="maxBytes"/> of what follows the in-header. The server has checked the header's length against the segments.</summary>
-    internal void CopyArguments(int maxBytes, ScratchPool pool)
+    internal void CopyArguments(int maxBytes)
     {
         int length = (int)Math.Min(Header.Length - FuseInHeader.Size, maxBytes);
         if (length <= SmallArgumentBytes)
@@ -64,7 +64,7 @@ public abstract partial class FuseRequest
         }
         else
         {
-            _largeArguments = pool.Rent();
+            _largeArguments = ScratchPool.OfThisThread.Rent();
             _arguments = _largeArguments.Memory.Slice(0, length);
         }
         int copied = Readable.View().CopyTo(FuseInHeader.Size, _arguments.Span);
@@ -123,10 +123,10 @@ public abstract partial class FuseRequest
     }
 
     /// <summary>Unmanaged memory until the request ends; asked for at most once per request.</summary>
-    internal Scratch RentScratch(ScratchPool pool)
+    internal Scratch RentScratch()
     {
         Invariant.That(_scratch is null);
-        return _scratch = pool.Rent();
+        return _scratch = ScratchPool.OfThisThread.Rent();
     }
 
     /// <summary>Out-header and body; the server has checked that they fit.</summary>
@@ -156,13 +156,11 @@ public abstract partial class FuseRequest
         return FuseOutHeader.Size + bodyBytes;
     }
 
-    /// <summary>Out-header alone: success, or an error.</summary>
-    internal int ReplyError(Errno errno)
-    {
-        if (!CanReply) { return 0; }
-        WriteOutHeader(FuseOutHeader.Size, errno);
-        return FuseOutHeader.Size;
-    }
+    /// <summary>Out-header alone: success, or an error. An ENOSYS of the file system becomes EOPNOTSUPP: the kernel would never ask again.</summary>
+    internal int ReplyError(Errno errno) => ReplyHeader(errno == Errno.ENOSYS ? Errno.EOPNOTSUPP : errno);
+
+    /// <summary>ENOSYS: the kernel remembers for the life of the mount that we do not serve this opcode.</summary>
+    internal int ReplyNotServed() => ReplyHeader(Errno.ENOSYS);
 
     /// <summary>The error this request was answered with, for the counters.</summary>
     internal Errno RepliedError { get; private set; }
@@ -178,14 +176,21 @@ public abstract partial class FuseRequest
     }
 
     /// <summary>Gives back what was borrowed; the request may be reused after the completion that follows.</summary>
-    internal void End(ScratchPool pool)
+    internal void End()
     {
-        if (_largeArguments is not null) { pool.Return(_largeArguments); }
-        if (_scratch is not null) { pool.Return(_scratch); }
+        if (_largeArguments is not null) { ScratchPool.OfThisThread.Return(_largeArguments); }
+        if (_scratch is not null) { ScratchPool.OfThisThread.Return(_scratch); }
         _largeArguments = null;
         _scratch = null;
         _arguments = default;
         _payload?.Clear();
+    }
+
+    private int ReplyHeader(Errno errno)
+    {
+        if (!CanReply) { return 0; }
+        WriteOutHeader(FuseOutHeader.Size, errno);
+        return FuseOutHeader.Size;
     }
 
     private void WriteOutHeader(int lengthBytes, Errno errno)

@@ -89,7 +89,7 @@ public sealed class FuseServer
         }
 #pragma warning restore CA1031
         if (request.RepliedError != Errno.None) { Counters.CountError(request.Opcode); }
-        request.End(_session.Scratches);
+        request.End();
         InFlight--;
         request.Complete(replyBytes);
     }
@@ -111,7 +111,7 @@ public sealed class FuseServer
         if (!request.CanReply) { return new IoTask<int>(0); }
         Errno refused = Check(request, opcode);
         if (refused != Errno.None) { return Error(request, refused); }
-        request.CopyArguments(opcode == FuseOpcode.WRITE ? FileHandlers.WriteArgumentBytes : Scratch.LengthBytes, _session.Scratches);
+        request.CopyArguments(opcode == FuseOpcode.WRITE ? FileHandlers.WriteArgumentBytes : Scratch.LengthBytes);
         return Dispatch(request, opcode);
     }
 
@@ -177,7 +177,7 @@ public sealed class FuseServer
         FuseOpcode.IOCTL => Error(request, Errno.ENOTTY), // ENOSYS would say the same to the user; no ioctl is served yet
         // Remembered by the kernel per mount, which then does without: locks stay local to the guest, every access is checked
         // there (default_permissions), poll is always ready, no DAX.
-        _ => Error(request, Errno.ENOSYS),
+        _ => new IoTask<int>(request.ReplyNotServed()),
     };
 
     /// <summary>The fixed part of a successful reply, without the out-header.</summary>

@@ -25,8 +25,6 @@ internal sealed class FuseSession
 
     public FuseServerOptions Options { get; }
 
-    public ScratchPool Scratches { get; } = new();
-
     /// <summary>Null before INIT and after DESTROY or a reset.</summary>
     public FuseNegotiated? Negotiated { get; private set; }
 
@@ -51,7 +49,6 @@ internal sealed class FuseSession
         Negotiated = null;
         Epoch++;
         FileSystem.EndSession();
-        Scratches.Trim();
     }
 
     public bool CachesNegativeEntries => Options.NegativeTimeout > TimeSpan.Zero;

@@ -23,14 +23,14 @@ internal sealed class NodeHandlers(FuseSession session)
 
     public void Forget(FuseRequest request)
     {
-        request.CopyArguments(Unsafe.SizeOf<FuseForgetIn>(), session.Scratches);
+        request.CopyArguments(Unsafe.SizeOf<FuseForgetIn>());
         if (request.TryTake(out FuseForgetIn forget)) { FileSystem.Forget(request.NodeId, forget.LookupCount); }
     }
 
     /// <summary>The entries may fill a whole request: each is copied once, straight from the segments, by batches.</summary>
     public void BatchForget(FuseRequest request)
     {
-        request.CopyArguments(Unsafe.SizeOf<FuseBatchForgetIn>(), session.Scratches);
+        request.CopyArguments(Unsafe.SizeOf<FuseBatchForgetIn>());
         if (!request.TryTake(out FuseBatchForgetIn batch)) { return; }
         Span<FuseForgetOne> entries = stackalloc FuseForgetOne[64];
         long left = Math.Min(batch.Count, request.RemainingBytes / Unsafe.SizeOf<FuseForgetOne>());
@@ -72,7 +72,7 @@ internal sealed class NodeHandlers(FuseSession session)
 
     public async IoTask<int> ReadlinkAsync(FuseRequest request)
     {
-        Scratch scratch = request.RentScratch(session.Scratches);
+        Scratch scratch = request.RentScratch();
         IoResult read = await FileSystem.ReadLinkAsync(request.NodeId, scratch.Memory.Slice(0, FuseFlags.PathMax));
         if (read.IsError) { return request.ReplyError(read.Errno); }
         return request.ReplyBytes(scratch.Memory.Span[..read.Bytes]);

@@ -20,14 +20,21 @@ internal sealed class Scratch : IDisposable
     public void Dispose() => _buffer.Dispose();
 }
 
-/// <summary>Scratches of one session, made when asked for; at most <see cref="MaxIdle"/> are kept while idle.</summary>
-/// <remarks>In use: at most two per request in flight, and the transport bounds those.</remarks>
+/// <summary>Scratches shared by the sessions of one reactor, made when asked for; at most <see cref="MaxIdle"/> are kept while idle.</summary>
+/// <remarks>Per thread and not per session, so that an idle device holds none. In use: at most two per request in flight, and the transports bound those.</remarks>
 internal sealed class ScratchPool
 {
-    private const int MaxIdle = 4;
+    private const int MaxIdle = 16;
 
+    [ThreadStatic] private static ScratchPool? t_pool;
     private readonly Scratch?[] _idle = new Scratch?[MaxIdle];
     private int _idleCount;
+
+    private ScratchPool()
+    {
+    }
+
+    public static ScratchPool OfThisThread => t_pool ??= new ScratchPool();
 
     public Scratch Rent()
     {
@@ -41,10 +48,5 @@ internal sealed class ScratchPool
     {
         if (_idleCount == MaxIdle) { scratch.Dispose(); }
         else { _idle[_idleCount++] = scratch; }
-    }
-
-    public void Trim()
-    {
-        while (_idleCount > 0) { Rent().Dispose(); }
     }
 }

@@ -58,13 +58,13 @@ internal sealed class XattrHandlers(FuseSession session)
     }
 
     /// <summary>Where the value goes before it is sent: empty for a size query; false when the reply has no room for any value, or for the query's answer.</summary>
-    private bool TryTarget(FuseRequest request, uint sizeBytes, out IoVec target)
+    private static bool TryTarget(FuseRequest request, uint sizeBytes, out IoVec target)
     {
         target = default;
         if (sizeBytes == 0) { return request.BodyRoom >= sizeof(ulong); }
         int length = Math.Min((int)Math.Min(sizeBytes, FuseFlags.XattrSizeMax), request.BodyRoom);
         if (length == 0) { return false; } // an empty target would be taken for a size query
-        target = request.RentScratch(session.Scratches).Memory.Slice(0, length);
+        target = request.RentScratch().Memory.Slice(0, length);
         return true;
     }
 

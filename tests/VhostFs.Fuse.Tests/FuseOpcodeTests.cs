@@ -77,6 +77,14 @@ public class FuseOpcodeTests
     }
 
     [Theory, MemberData(nameof(Indices))]
+    public void An_ENOSYS_of_the_file_system_never_reaches_the_kernel(int index)
+    {
+        using var client = new FuseClient();
+        client.FileSystem.Error = Errno.ENOSYS;
+        Assert.Equal(Errno.EOPNOTSUPP, client.Call(All[index].Opcode, 9, All[index].Body).Errno);
+    }
+
+    [Theory, MemberData(nameof(Indices))]
     public void Any_split_into_segments_is_the_same_request(int index)
     {
         using var whole = new FuseClient();
