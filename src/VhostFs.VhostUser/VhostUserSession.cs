@@ -26,6 +26,9 @@ internal sealed class VhostUserSession
     /// <summary>Messages handled before other work of the reactor has its turn.</summary>
     private const int MessagesPerRound = 32;
 
+    /// <summary>A front-end must not fill the log.</summary>
+    private const int MaxRefusalsLogged = 16;
+
     private const short PollIn = 1, PollRdHup = 0x2000;
 
     private readonly Reactor.Reactor _reactor;
@@ -40,6 +43,7 @@ internal sealed class VhostUserSession
     private bool _isWaiting;
     private string? _failure;
     private string _refusal = "";
+    private int _refusalCount;
 
     public VhostUserSession(Reactor.Reactor reactor, SafeFd socket, VhostUserDevice device, string name, VhostLog log)
     {
@@ -106,7 +110,7 @@ internal sealed class VhostUserSession
         wantsAck &= !answersItself && (_protocolFeatures & VhostUserProtocolFeatures.ReplyAck) != 0;
         if (wantsAck)
         {
-            if (result != Errno.None) { _log(VhostLogLevel.Warning, $"{_name}: refused {header.Id}: {result} {_refusal}"); }
+            if (result != Errno.None && ++_refusalCount <= MaxRefusalsLogged) { _log(VhostLogLevel.Warning, $"{_name}: refused {header.Id}: {result} {_refusal}"); }
             ulong status = result == Errno.None ? 0UL : 1UL;
             Answer(status);
         }

@@ -43,6 +43,8 @@ internal sealed class Export : IDisposable
 
     public VhostUserServer Server => _servers[0];
 
+    public Reactor.Reactor Reactor => _reactor;
+
     public T OnReactor<T>(Func<T> work) => _reactor.InvokeAsync(() => new IoTask<T>(work())).GetAwaiter().GetResult();
 
     public T OnReactorAsync<T>(Func<IoTask<T>> work) => _reactor.InvokeAsync(work).GetAwaiter().GetResult();
