@@ -1,0 +1,75 @@
+using System.Runtime.InteropServices;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Memory of tree nodes, shared by all volumes of one reactor: a budget, a free list, and a clock that evicts clean nodes.</summary>
+public sealed unsafe class NodeCache(long budgetBytes)
+{
+    private const int MaxFreePages = 256;
+    private readonly List<Node> _nodes = [];
+    private readonly Stack<nint> _freePages = new();
+    private int _hand;
+
+    public long BudgetBytes { get; } = budgetBytes;
+
+    public long UsedBytes { get; private set; }
+
+    public int NodeCount => _nodes.Count;
+
+    internal byte* RentPage()
+    {
+        UsedBytes += NodePage.Bytes;
+        return _freePages.TryPop(out nint page) ? (byte*)page : (byte*)NativeMemory.AlignedAlloc(NodePage.Bytes, 4096);
+    }
+
+    internal void ReturnPage(byte* page)
+    {
+        UsedBytes -= NodePage.Bytes;
+        if (_freePages.Count < MaxFreePages) { _freePages.Push((nint)page); }
+        else { NativeMemory.AlignedFree(page); }
+    }
+
+    internal void Add(Node node)
+    {
+        node.CacheIndex = _nodes.Count;
+        node.IsReferenced = true;
+        _nodes.Add(node);
+    }
+
+    /// <summary>Forgets a node; its page goes back unless a checkpoint still writes it.</summary>
+    internal void Remove(Node node)
+    {
+        if (node.CacheIndex >= 0)
+        {
+            Node last = _nodes[^1];
+            _nodes[node.CacheIndex] = last;
+            last.CacheIndex = node.CacheIndex;
+            _nodes.RemoveAt(_nodes.Count - 1);
+            node.CacheIndex = -1;
+        }
+        if (!node.IsFrozen && node.Bytes is not null)
+        {
+            ReturnPage(node.Bytes);
+            node.Bytes = null;
+        }
+    }
+
+    /// <summary>Evicts clean nodes without resident children until the budget is met or two rounds found nothing more. Called only between operations.</summary>
+    internal void Trim()
+    {
+        int looks = 2 * _nodes.Count;
+        while (UsedBytes > BudgetBytes && looks-- > 0)
+        {
+            if (_hand >= _nodes.Count) { _hand = 0; }
+            Node node = _nodes[_hand];
+            if (node.Parent is null || node.IsDirty || node.IsFrozen || node.Pins > 0 || node.ResidentChildren > 0) { _hand++; }
+            else if (node.IsReferenced) { node.IsReferenced = false; _hand++; }
+            else
+            {
+                node.Parent.Detach(node);
+                node.Parent = null;
+                Remove(node);
+            }
+        }
+    }
+}

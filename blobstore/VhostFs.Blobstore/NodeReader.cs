@@ -1,0 +1,38 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Reads nodes and believes nothing: checksum against the parent's pointer, own address, volume, level, shape.</summary>
+internal sealed class NodeReader(IBdev bdev, ulong volumeId, Func<ulong, bool> ownsAddress, Action<string> report)
+{
+    private readonly Stack<IoVecList> _lists = new();
+
+    public async IoTask<Errno> ReadAsync(NodePointer pointer, int level, IoVec page)
+    {
+        if (!ownsAddress(pointer.Address))
+        {
+            report($"node pointer to block {pointer.Address}, which is not in a node cluster of this volume");
+            return Errno.EIO;
+        }
+        IoVecList list = _lists.TryPop(out IoVecList? pooled) ? pooled : new IoVecList(1);
+        list.Clear();
+        list.Add(page);
+        IoResult read = await bdev.ReadAsync((long)pointer.Address * BlobData.BlockBytes, list.View());
+        _lists.Push(list);
+        if (read.IsError) { return read.Errno; }
+        return Check(pointer, level, page);
+    }
+
+    private unsafe Errno Check(NodePointer pointer, int level, IoVec page)
+    {
+        var node = new NodePage((byte*)page.Address);
+        string problem = "";
+        if (node.Crc != pointer.Crc || node.ComputeCrc() != pointer.Crc) { problem = "checksum differs from the parent's"; }
+        else if (node.BirthEpoch != pointer.BirthEpoch) { problem = "birth epoch differs from the parent's"; }
+        else if (node.IsWellFormed(volumeId, level, pointer.Address, out problem)) { return Errno.None; }
+        report($"node at block {pointer.Address}: {problem}");
+        return Errno.EIO;
+    }
+}

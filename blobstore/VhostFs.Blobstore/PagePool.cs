@@ -1,0 +1,56 @@
+using VhostFs.Linux;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>A 4 KiB block of private memory on its way to or from the device. Reference counted by its owners, all on one reactor.</summary>
+internal sealed class Page(IoVec memory)
+{
+    public IoVec Memory { get; } = memory;
+
+    public Span<byte> Span => Memory.Span;
+
+    public int References { get; set; }
+
+    internal Page? NextFree { get; set; }
+}
+
+/// <summary>Pages cut from slabs; returned pages are kept for reuse. Bounded by the requests and the log that hold them.</summary>
+internal sealed class PagePool
+{
+    private const int SlabPages = 64;
+    private readonly List<NativeBuffer> _slabs = [];
+    private Page? _free;
+
+    public int PagesInUse { get; private set; }
+
+    public Page Rent()
+    {
+        if (_free is null) { AddSlab(); }
+        Page page = _free!;
+        _free = page.NextFree;
+        page.NextFree = null;
+        page.References = 1;
+        PagesInUse++;
+        return page;
+    }
+
+    public void Release(Page page)
+    {
+        Invariant.That(page.References > 0);
+        if (--page.References > 0) { return; }
+        page.NextFree = _free;
+        _free = page;
+        PagesInUse--;
+    }
+
+    private void AddSlab()
+    {
+        var slab = new NativeBuffer(SlabPages * BlobData.BlockBytes);
+        _slabs.Add(slab);
+        // In reverse, so that pages rented one after the other are neighbours and merge into one segment.
+        for (int i = SlabPages - 1; i >= 0; i--)
+        {
+            _free = new Page(slab.Slice(i * BlobData.BlockBytes, BlobData.BlockBytes)) { NextFree = _free };
+        }
+    }
+}

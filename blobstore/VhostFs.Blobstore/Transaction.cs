@@ -1,0 +1,181 @@
+using System.Buffers.Binary;
+using VhostFs.Linux;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>A set of changes that happens whole or not at all, staged in the form in which the log stores it.</summary>
+/// <remarks>Begin, stage and Commit or Abort in one synchronous stretch: there is one transaction per volume at a time. Nothing is changed before
+/// <see cref="Commit"/>; each staged key's path is resident from then on, so that the commit cannot miss. Reads through the transaction see what it staged.</remarks>
+public sealed class Transaction
+{
+    /// <summary>Bound of one record; <see cref="Volume.AdmitAsync"/> reserves log space for it.</summary>
+    internal const int MaxRecordBytes = 64 * 1024;
+
+    internal const int MaxImages = 16;
+    private readonly Volume _volume;
+    private readonly byte[] _record = new byte[MaxRecordBytes];
+    private readonly byte[] _merged = new byte[Tree.MaxValueBytes];
+    private readonly List<Staged> _staged = [];
+    private int _length;
+    private int _operations;
+    private bool _isOpen;
+
+    internal Transaction(Volume volume) => _volume = volume;
+
+    /// <summary>The record behind its length field.</summary>
+    internal ReadOnlySpan<byte> Record => _record.AsSpan(4, _length - 4);
+
+    internal List<Page> Images { get; } = [];
+
+    /// <summary>As <see cref="Volume.TryGet"/>, with what is staged on top. The span is valid until the next call.</summary>
+    public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value)
+    {
+        int put = -1;
+        bool patched = false;
+        for (int i = _staged.Count - 1; i >= 0; i--)
+        {
+            if (_staged[i].Key != key) { continue; }
+            if (_staged[i].Code == RecordCode.Patch) { patched = true; continue; }
+            put = i;
+            break;
+        }
+        Errno found = Errno.None;
+        if (put < 0) { found = _volume.TryGet(key, out value); }
+        else if (_staged[put].Code == RecordCode.Delete) { value = default; return Errno.ENOENT; }
+        else { value = _record.AsSpan(_staged[put].Offset, _staged[put].Length); }
+        if (!patched || found != Errno.None) { return found; }
+        int length = value.Length;
+        value.CopyTo(_merged);
+        for (int i = Math.Max(put, 0); i < _staged.Count; i++)
+        {
+            Staged patch = _staged[i];
+            if (patch.Key == key && patch.Code == RecordCode.Patch) { _record.AsSpan(patch.Offset, patch.Length).CopyTo(_merged.AsSpan(patch.PatchOffset)); }
+        }
+        value = _merged.AsSpan(0, length);
+        return Errno.None;
+    }
+
+    /// <summary>Sets a value of at most <see cref="Volume.MaxValueBytes"/> bytes.</summary>
+    public Errno Put(TreeKey key, ReadOnlySpan<byte> value)
+    {
+        Invariant.That(value.Length <= Tree.MaxValueBytes);
+        Errno touched = _volume.Touch(key);
+        if (touched != Errno.None) { return touched; }
+        Span<byte> room = AddKeyed(RecordCode.Put, key, 0, value.Length);
+        value.CopyTo(room);
+        return Errno.None;
+    }
+
+    /// <summary>Removes a key; whether it exists is the caller's knowledge.</summary>
+    public Errno Delete(TreeKey key)
+    {
+        Errno touched = _volume.Touch(key);
+        if (touched != Errno.None) { return touched; }
+        AddKeyed(RecordCode.Delete, key, 0, 0);
+        return Errno.None;
+    }
+
+    /// <summary>Overwrites bytes inside the value of an existing key.</summary>
+    internal Errno Patch(TreeKey key, int offset, ReadOnlySpan<byte> bytes)
+    {
+        Errno touched = _volume.Touch(key);
+        if (touched != Errno.None) { return touched; }
+        bytes.CopyTo(AddKeyed(RecordCode.Patch, key, offset, bytes.Length));
+        return Errno.None;
+    }
+
+    /// <summary>Data blocks come into use.</summary>
+    internal Errno Allocate(BlockRun blocks) => AddRun(RecordCode.Allocate, blocks);
+
+    /// <summary>Data blocks are no longer in use; they can be used again once this record is durable.</summary>
+    internal Errno Free(BlockRun blocks) => AddRun(RecordCode.Free, blocks);
+
+    /// <summary>Names blocks whose new content was written before this record, with their checksums: recovery verifies them.</summary>
+    internal void Data(ulong firstBlock, ReadOnlySpan<uint> crcs)
+    {
+        Span<byte> room = Add(12 + (4 * crcs.Length));
+        WriteHead(room, RecordCode.Data, crcs.Length, firstBlock);
+        for (int i = 0; i < crcs.Length; i++) { BinaryPrimitives.WriteUInt32LittleEndian(room[(12 + (4 * i))..], crcs[i]); }
+    }
+
+    /// <summary>The new content of an allocated block, carried by the log and written in place later. The transaction takes a reference to the page when it commits.</summary>
+    internal void Image(ulong block, Page page, uint crc)
+    {
+        Invariant.That(Images.Count < MaxImages);
+        Span<byte> room = Add(16);
+        WriteHead(room, RecordCode.Image, Images.Count, block);
+        BinaryPrimitives.WriteUInt32LittleEndian(room[12..], crc);
+        Images.Add(page);
+    }
+
+    /// <summary>Applies everything and appends it to the log. Returns the record's LSN, for <see cref="Volume.LoggedAsync"/>.</summary>
+    public ulong Commit()
+    {
+        Invariant.That(_isOpen && _operations > 0);
+        BinaryPrimitives.WriteInt32LittleEndian(_record, _length - 4);
+        BinaryPrimitives.WriteUInt16LittleEndian(_record.AsSpan(4), (ushort)_operations);
+        ulong lsn = _volume.Commit(this);
+        Close();
+        return lsn;
+    }
+
+    /// <summary>Forgets everything staged.</summary>
+    public void Abort()
+    {
+        Invariant.That(_isOpen);
+        Close();
+    }
+
+    internal void Open()
+    {
+        Invariant.That(!_isOpen, "one transaction at a time");
+        _isOpen = true;
+        _length = RecordReader.HeaderBytes;
+        _operations = 0;
+    }
+
+    private void Close()
+    {
+        _isOpen = false;
+        _staged.Clear();
+        Images.Clear();
+    }
+
+    private Errno AddRun(RecordCode code, BlockRun blocks)
+    {
+        Errno touched = _volume.Touch(_volume.AllocationKey(blocks.First));
+        if (touched != Errno.None) { return touched; }
+        WriteHead(Add(12), code, blocks.Count, blocks.First);
+        return Errno.None;
+    }
+
+    private Span<byte> AddKeyed(RecordCode code, TreeKey key, int patchOffset, int valueBytes)
+    {
+        int header = code == RecordCode.Patch ? 24 : 20;
+        Span<byte> room = Add(header + valueBytes);
+        WriteHead(room, code, valueBytes, key.Object);
+        BinaryPrimitives.WriteUInt64LittleEndian(room[12..], key.Item);
+        if (code == RecordCode.Patch) { BinaryPrimitives.WriteInt32LittleEndian(room[20..], patchOffset); }
+        _staged.Add(new Staged(key, code, _length - valueBytes, valueBytes, patchOffset));
+        return room[header..];
+    }
+
+    private Span<byte> Add(int bytes)
+    {
+        Invariant.That(_isOpen && _length + bytes <= MaxRecordBytes, "a transaction stays within its bound");
+        Span<byte> room = _record.AsSpan(_length, bytes);
+        _length += bytes;
+        _operations++;
+        return room;
+    }
+
+    private static void WriteHead(Span<byte> room, RecordCode code, int number, ulong first)
+    {
+        room[0] = (byte)code;
+        room[1] = 0;
+        BinaryPrimitives.WriteUInt16LittleEndian(room[2..], (ushort)number);
+        BinaryPrimitives.WriteUInt64LittleEndian(room[4..], first);
+    }
+
+    private readonly record struct Staged(TreeKey Key, RecordCode Code, int Offset, int Length, int PatchOffset);
+}
