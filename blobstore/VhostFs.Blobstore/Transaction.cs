@@ -4,7 +4,7 @@ using VhostFs.Linux;
 namespace VhostFs.Blobstore;
 
 /// <summary>A set of changes that happens whole or not at all, staged in the form in which the log stores it.</summary>
-/// <remarks>Begin, stage and Commit or Abort in one synchronous stretch: there is one transaction per volume at a time. Nothing is changed before
+/// <remarks>Begin, stage and Commit or Abort in one synchronous stretch: there is one transaction per pool at a time. Nothing is changed before
 /// <see cref="Commit"/>; each staged key's path is resident from then on, so that the commit cannot miss. Reads through the transaction see what it staged.</remarks>
 public sealed class Transaction
 {
@@ -12,15 +12,18 @@ public sealed class Transaction
     internal const int MaxRecordBytes = 64 * 1024;
 
     internal const int MaxImages = 16;
-    private readonly Volume _volume;
+    private Volume _volume = null!;
     private readonly byte[] _record = new byte[MaxRecordBytes];
     private readonly byte[] _merged = new byte[Tree.MaxValueBytes];
     private readonly List<Staged> _staged = [];
+    private readonly List<BlobChange> _changes = [];
     private int _length;
     private int _operations;
     private bool _isOpen;
 
-    internal Transaction(Volume volume) => _volume = volume;
+    internal Transaction()
+    {
+    }
 
     /// <summary>The record behind its length field.</summary>
     internal ReadOnlySpan<byte> Record => _record.AsSpan(4, _length - 4);
@@ -103,7 +106,7 @@ public sealed class Transaction
     {
         Invariant.That(Images.Count < MaxImages);
         Span<byte> room = Add(16);
-        WriteHead(room, RecordCode.Image, Images.Count, block);
+        WriteHead(room, RecordCode.Image, _volume.Log.OpenImageCount + Images.Count, block);
         BinaryPrimitives.WriteUInt32LittleEndian(room[12..], crc);
         Images.Add(page);
     }
@@ -115,6 +118,7 @@ public sealed class Transaction
         BinaryPrimitives.WriteInt32LittleEndian(_record, _length - 4);
         BinaryPrimitives.WriteUInt16LittleEndian(_record.AsSpan(4), (ushort)_operations);
         ulong lsn = _volume.Commit(this);
+        foreach (BlobChange change in _changes) { change.IsCommitted = true; }
         Close();
         return lsn;
     }
@@ -126,9 +130,13 @@ public sealed class Transaction
         Close();
     }
 
-    internal void Open()
+    /// <summary>The change's blocks belong to the blob once this commits.</summary>
+    internal void Add(BlobChange change) => _changes.Add(change);
+
+    internal void Open(Volume volume)
     {
         Invariant.That(!_isOpen, "one transaction at a time");
+        _volume = volume;
         _isOpen = true;
         _length = RecordReader.HeaderBytes;
         _operations = 0;
@@ -138,6 +146,7 @@ public sealed class Transaction
     {
         _isOpen = false;
         _staged.Clear();
+        _changes.Clear();
         Images.Clear();
     }
 

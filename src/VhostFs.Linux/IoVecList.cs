@@ -36,6 +36,18 @@ public sealed unsafe class IoVecList : IDisposable
         LengthBytes += entry.Length;
     }
 
+    /// <summary>As <see cref="Add"/>, but a piece that continues the one before in memory makes that one longer. Not for the first piece of a view of its own.</summary>
+    public void Extend(IoVec entry)
+    {
+        if (Count > 0 && _entries[Count - 1] is var last && last.Address + (nuint)last.Length == entry.Address && last.Length <= int.MaxValue - entry.Length)
+        {
+            _entries[Count - 1] = new IoVec(last.Address, last.Length + entry.Length);
+            LengthBytes += entry.Length;
+            return;
+        }
+        Add(entry);
+    }
+
     /// <summary>Appends bytes [offset, offset + length) of <paramref name="source"/>, without copying payload. Returns bytes appended (less at the end of the source).</summary>
     public long AddSlice(IoVecs source, long offsetBytes, long lengthBytes)
     {

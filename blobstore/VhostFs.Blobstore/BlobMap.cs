@@ -1,0 +1,226 @@
+using System.Buffers.Binary;
+using VhostFs.Linux;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Stages changes of the extent groups of blobs, and answers questions about them. All synchronous.</summary>
+internal sealed class BlobMap(Volume volume)
+{
+    /// <summary>Groups that one transaction unmaps: keeps its record within the bound even when every block lies alone.</summary>
+    private const int MaxGroupsPerUnmap = 8;
+
+    /// <summary>No file has blocks beyond this: 2^60 sub-keys would allow more than 64-bit offsets do.</summary>
+    private const long MaxBlock = long.MaxValue / BlobData.BlockBytes;
+
+    private readonly ExtentGroupEditor _editor = new();
+    private readonly uint[] _crcs = new uint[BlobChange.MaxBlocks];
+
+    public Errno TryStage(Transaction transaction, BlobChange change)
+    {
+        change.BlocksDelta = 0;
+        for (int i = 0; i < change.Count;)
+        {
+            ulong group = change[i].Logical / ExtentGroup.Blocks;
+            int limit = i + 1;
+            bool onlyImages = change[i].Kind == BlockChangeKind.Image;
+            while (limit < change.Count && change[limit].Logical / ExtentGroup.Blocks == group)
+            {
+                onlyImages &= change[limit].Kind == BlockChangeKind.Image;
+                limit++;
+            }
+            Errno staged = onlyImages ? StageImages(transaction, change, group, i, limit) : StageGroup(transaction, change, group, i, limit);
+            if (staged != Errno.None) { return staged; }
+            i = limit;
+        }
+        StageData(transaction, change);
+        transaction.Add(change);
+        return Errno.None;
+    }
+
+    public Errno TryStageUnmap(Transaction transaction, ulong blob, long firstBlock, long limitBlock, out long blocksFreed, out bool complete)
+    {
+        blocksFreed = 0;
+        complete = true;
+        limitBlock = Math.Min(limitBlock, MaxBlock);
+        if (firstBlock >= limitBlock) { return Errno.None; }
+        TreeKey from = ExtentGroup.Key(blob, (ulong)firstBlock / ExtentGroup.Blocks);
+        TreeKey limit = ExtentGroup.Key(blob, (ulong)((limitBlock - 1) / ExtentGroup.Blocks) + 1);
+        for (int groups = 0; ; groups++)
+        {
+            Errno found = volume.TryNext(from, limit, out TreeKey key, out _);
+            if (found == Errno.ENOENT) { return Errno.None; }
+            if (found != Errno.None) { return found; }
+            if (groups == MaxGroupsPerUnmap)
+            {
+                complete = false;
+                return Errno.None;
+            }
+            long groupFirst = (long)key.Sub * ExtentGroup.Blocks;
+            Errno staged = StageUnmapGroup(transaction, key, (int)Math.Max(firstBlock - groupFirst, 0), (int)Math.Min(limitBlock - groupFirst, ExtentGroup.Blocks), ref blocksFreed);
+            if (staged != Errno.None) { return staged; }
+            from = key.Next();
+        }
+    }
+
+    public Errno TrySeek(ulong blob, long sizeBytes, long offsetBytes, bool data, out long result)
+    {
+        result = 0;
+        if (offsetBytes < 0 || offsetBytes >= sizeBytes) { return Errno.ENXIO; }
+        long block = offsetBytes / BlobData.BlockBytes, lastBlock = (sizeBytes - 1) / BlobData.BlockBytes;
+        while (block <= lastBlock)
+        {
+            TreeKey limit = ExtentGroup.Key(blob, (ulong)(lastBlock / ExtentGroup.Blocks) + 1);
+            Errno found = volume.TryNext(ExtentGroup.Key(blob, (ulong)block / ExtentGroup.Blocks), limit, out TreeKey key, out ReadOnlySpan<byte> value);
+            if (found is not (Errno.None or Errno.ENOENT)) { return found; }
+            long groupFirst = found == Errno.None ? (long)key.Sub * ExtentGroup.Blocks : lastBlock + 1;
+            if (groupFirst > block)
+            {
+                // Nothing is mapped from here up to the group.
+                if (!data) { break; }
+                block = groupFirst;
+                continue;
+            }
+            if (!ExtentGroup.TryFind(value, (int)(block - groupFirst), ExtentGroup.Blocks, volume.HasDataChecksums, out ExtentPart part)) { return Errno.EIO; }
+            if (part.IsWritten == data) { break; }
+            block += part.Count;
+        }
+        if (block > lastBlock && data) { return Errno.ENXIO; }
+        // The end of the file counts as a hole.
+        result = Math.Min(Math.Max(offsetBytes, block * BlobData.BlockBytes), sizeBytes);
+        return Errno.None;
+    }
+
+    private Errno StageImages(Transaction transaction, BlobChange change, ulong group, int first, int limit)
+    {
+        TreeKey key = ExtentGroup.Key(change.Blob, group);
+        for (int i = first; i < limit; i++)
+        {
+            if (volume.HasDataChecksums)
+            {
+                Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
+                if (found != Errno.None) { return found == Errno.ENOENT ? Errno.EIO : found; }
+                int block = (int)(change[i].Logical % ExtentGroup.Blocks);
+                if (!ExtentGroup.TryFind(value, block, block + 1, hasCrcs: true, out ExtentPart part) || part.Physical != change[i].Physical) { return Errno.EIO; }
+                Span<byte> crc = stackalloc byte[4];
+                BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].Crc);
+                Errno patched = transaction.Patch(key, ExtentGroup.CrcOffset(value, part.CrcIndex), crc);
+                if (patched != Errno.None) { return patched; }
+            }
+            transaction.Image(change[i].Physical, change[i].Page!, change[i].Crc);
+        }
+        return Errno.None;
+    }
+
+    private Errno StageGroup(Transaction transaction, BlobChange change, ulong group, int first, int limit)
+    {
+        TreeKey key = ExtentGroup.Key(change.Blob, group);
+        Errno loaded = Load(transaction, key);
+        if (loaded != Errno.None) { return loaded; }
+        var freed = new RunBuilder(volume.Allocator);
+        var allocated = new RunBuilder(volume.Allocator);
+        for (int i = first; i < limit; i++)
+        {
+            ref BlockChange block = ref change[i];
+            int index = (int)(block.Logical % ExtentGroup.Blocks);
+            ulong old = _editor.Physical(index);
+            Errno added = Errno.None;
+            switch (block.Kind)
+            {
+                case BlockChangeKind.Image:
+                    if (old != block.Physical) { return Errno.EIO; }
+                    transaction.Image(block.Physical, block.Page!, block.Crc);
+                    break;
+                case BlockChangeKind.FillUnwritten:
+                    if (old != block.Physical) { return Errno.EIO; }
+                    break;
+                default:
+                    added = allocated.Add(block.Physical, transaction, isFree: false);
+                    if (added == Errno.None && old != 0) { added = freed.Add(old, transaction, isFree: true); }
+                    if (old == 0) { change.BlocksDelta++; }
+                    break;
+            }
+            if (added != Errno.None) { return added; }
+            _editor.Set(index, block.Physical, block.Kind == BlockChangeKind.Preallocate, block.Crc, volume.Header.SnapshotEpoch);
+        }
+        Errno ended = allocated.Finish(transaction, isFree: false);
+        if (ended == Errno.None) { ended = freed.Finish(transaction, isFree: true); }
+        return ended == Errno.None ? transaction.Put(key, _editor.Encode(volume.HasDataChecksums)) : ended;
+    }
+
+    /// <summary>Names the blocks that were written before this record, so that recovery can verify them.</summary>
+    private void StageData(Transaction transaction, BlobChange change)
+    {
+        int count = 0;
+        ulong first = 0;
+        for (int i = 0; i < change.Count; i++)
+        {
+            if (change[i].Kind is not (BlockChangeKind.New or BlockChangeKind.FillUnwritten)) { continue; }
+            if (count > 0 && change[i].Physical != first + (ulong)count)
+            {
+                transaction.Data(first, _crcs.AsSpan(0, count));
+                count = 0;
+            }
+            if (count == 0) { first = change[i].Physical; }
+            _crcs[count++] = change[i].Crc;
+        }
+        if (count > 0) { transaction.Data(first, _crcs.AsSpan(0, count)); }
+    }
+
+    private Errno StageUnmapGroup(Transaction transaction, TreeKey key, int first, int limit, ref long blocksFreed)
+    {
+        Errno loaded = Load(transaction, key);
+        if (loaded != Errno.None) { return loaded; }
+        var freed = new RunBuilder(volume.Allocator);
+        long count = 0;
+        for (int block = first; block < limit; block++)
+        {
+            ulong physical = _editor.Physical(block);
+            if (physical == 0) { continue; }
+            Errno added = freed.Add(physical, transaction, isFree: true);
+            if (added != Errno.None) { return added; }
+            _editor.Clear(block);
+            count++;
+        }
+        if (count == 0) { return Errno.None; }
+        Errno ended = freed.Finish(transaction, isFree: true);
+        if (ended != Errno.None) { return ended; }
+        blocksFreed += count;
+        return _editor.IsEmpty ? transaction.Delete(key) : transaction.Put(key, _editor.Encode(volume.HasDataChecksums));
+    }
+
+    private Errno Load(Transaction transaction, TreeKey key)
+    {
+        Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
+        if (found is not (Errno.None or Errno.ENOENT)) { return found; }
+        return _editor.TryLoad(value, volume.HasDataChecksums) ? Errno.None : Errno.EIO;
+    }
+
+    /// <summary>Joins consecutive blocks of one cluster into one operation.</summary>
+    private ref struct RunBuilder(BlockAllocator allocator)
+    {
+        private ulong _first;
+        private int _count;
+
+        public Errno Add(ulong block, Transaction transaction, bool isFree)
+        {
+            if (_count > 0 && block == _first + (ulong)_count && allocator.ClusterOf(block) == allocator.ClusterOf(_first))
+            {
+                _count++;
+                return Errno.None;
+            }
+            Errno ended = Finish(transaction, isFree);
+            _first = block;
+            _count = 1;
+            // A map that names a block outside of our clusters is a damaged or hostile one.
+            return allocator.Owns(block, 1) ? ended : Errno.EIO;
+        }
+
+        public Errno Finish(Transaction transaction, bool isFree)
+        {
+            if (_count == 0) { return Errno.None; }
+            var run = new BlockRun(_first, _count);
+            _count = 0;
+            return isFree ? transaction.Free(run) : transaction.Allocate(run);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Prepares changes of blobs: decides per block how it will be stored, reserves space, writes new blocks.</summary>
+/// <remarks>
+/// A small overwrite of an existing block goes through the log (its image is written in place later): one device write until the reply, and the map stays unfragmented.
+/// Holes, preallocated blocks and large overwrites are written to blocks that nothing refers to yet: those writes complete before the record is committed,
+/// because a record must never name data that is not there (after a crash the map would show old bytes).
+/// </remarks>
+internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
+{
+    private const int BlockBytes = BlobData.BlockBytes;
+
+    /// <summary>Overwrites below this go through the log.</summary>
+    private const int MaxImageBytes = 32 * 1024;
+
+    private readonly Stack<BlobChange> _free = new();
+
+    public BlobChange Rent() => _free.TryPop(out BlobChange? change) ? change : new BlobChange();
+
+    public async IoTask<Errno> PrepareWriteAsync(BlobChange change, ulong blob, long offset, IoVecs source)
+    {
+        long length = source.LengthBytes;
+        if (length is <= 0 or > BlobData.MaxWriteBytes || offset < 0 || offset > long.MaxValue - length) { return Errno.EINVAL; }
+        for (;;)
+        {
+            Errno planned = TryPlanWrite(change, blob, offset, offset + length);
+            if (planned == Errno.None) { break; }
+            if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
+            if (planned != Errno.None) { return planned; }
+        }
+        Errno result = await ReserveAsync(change);
+        if (result == Errno.None) { result = await FillAsync(change, offset, offset + length, source); }
+        return result == Errno.None ? await WriteNewAsync(change) : result;
+    }
+
+    public async IoTask<Errno> PrepareZeroAsync(BlobChange change, ulong blob, long offset, long length)
+    {
+        if (length <= 0) { return Errno.None; }
+        long limit = offset + length;
+        for (;;)
+        {
+            change.Clear();
+            change.Blob = blob;
+            Errno planned = TryPlanZero(change, blob, offset, limit);
+            if (planned == Errno.None) { break; }
+            if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
+            if (planned != Errno.None) { return planned; }
+        }
+        return await FillAsync(change, offset, limit, IoVecs.Empty);
+    }
+
+    public async IoTask<Errno> PrepareAllocateAsync(BlobChange change, ulong blob, long firstBlock, long limitBlock)
+    {
+        const int MaxBlocks = 128;
+        for (;;)
+        {
+            change.Clear();
+            change.Blob = blob;
+            Errno planned = TryPlanAllocate(change, firstBlock, Math.Min(limitBlock, firstBlock + MaxBlocks));
+            if (planned == Errno.None) { break; }
+            if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
+            if (planned != Errno.None) { return planned; }
+        }
+        return await ReserveAsync(change);
+    }
+
+    public void End(BlobChange change)
+    {
+        for (int i = 0; i < change.Count; i++)
+        {
+            ref BlockChange block = ref change[i];
+            if (block.Page is not null) { pool.Pages.Release(block.Page); }
+            bool isReserved = block.Kind is BlockChangeKind.New or BlockChangeKind.Preallocate && block.Physical != 0;
+            if (isReserved && !change.IsCommitted) { volume.Allocator.Release(new BlockRun(block.Physical, 1)); }
+        }
+        change.Clear();
+        _free.Push(change);
+    }
+
+    private Errno TryPlanWrite(BlobChange change, ulong blob, long offset, long limit)
+    {
+        change.Clear();
+        change.Blob = blob;
+        bool isSmall = limit - offset < MaxImageBytes;
+        ulong lastBlock = (ulong)(limit - 1) / BlockBytes;
+        for (ulong block = (ulong)offset / BlockBytes; block <= lastBlock; block++)
+        {
+            Errno found = TryFind(blob, block, out ReadOnlySpan<byte> value, out ExtentPart part);
+            if (found != Errno.None) { return found; }
+            ref BlockChange added = ref change.Add(block);
+            bool isPartial = (long)(block * BlockBytes) < offset || (long)((block + 1) * BlockBytes) > limit;
+            if (part.IsWritten)
+            {
+                added.Kind = isSmall ? BlockChangeKind.Image : BlockChangeKind.New;
+                added.Physical = isSmall ? part.Physical : 0;
+                if (isPartial) { SetOld(ref added, value, part); }
+            }
+            else
+            {
+                added.Kind = part.IsHole ? BlockChangeKind.New : BlockChangeKind.FillUnwritten;
+                added.Physical = part.Physical;
+            }
+        }
+        return Errno.None;
+    }
+
+    private Errno TryPlanZero(BlobChange change, ulong blob, long offset, long limit)
+    {
+        ulong first = (ulong)offset / BlockBytes, last = (ulong)(limit - 1) / BlockBytes;
+        for (ulong block = first; ; block = last)
+        {
+            bool isPartial = (long)(block * BlockBytes) < offset || (long)((block + 1) * BlockBytes) > limit;
+            if (isPartial)
+            {
+                Errno found = TryFind(blob, block, out ReadOnlySpan<byte> value, out ExtentPart part);
+                if (found != Errno.None) { return found; }
+                if (part.IsWritten)
+                {
+                    ref BlockChange added = ref change.Add(block);
+                    added.Kind = BlockChangeKind.Image;
+                    added.Physical = part.Physical;
+                    SetOld(ref added, value, part);
+                }
+            }
+            if (block == last) { return Errno.None; }
+        }
+    }
+
+    private Errno TryPlanAllocate(BlobChange change, long firstBlock, long limitBlock)
+    {
+        for (long block = firstBlock; block < limitBlock; block++)
+        {
+            Errno found = TryFind(change.Blob, (ulong)block, out _, out ExtentPart part);
+            if (found != Errno.None) { return found; }
+            if (part.IsHole) { change.Add((ulong)block).Kind = BlockChangeKind.Preallocate; }
+        }
+        change.LimitBlock = limitBlock;
+        return Errno.None;
+    }
+
+    private Errno TryFind(ulong blob, ulong block, out ReadOnlySpan<byte> value, out ExtentPart part)
+    {
+        part = default;
+        int index = (int)(block % ExtentGroup.Blocks);
+        Errno found = volume.TryGet(ExtentGroup.Key(blob, block / ExtentGroup.Blocks), out value);
+        if (found is not (Errno.None or Errno.ENOENT)) { return found; }
+        if (!ExtentGroup.TryFind(value, index, index + 1, volume.HasDataChecksums, out part)) { return Errno.EIO; }
+        return part.IsHole || volume.Allocator.Owns(part.Physical, 1) ? Errno.None : Errno.EIO;
+    }
+
+    private void SetOld(ref BlockChange block, ReadOnlySpan<byte> value, ExtentPart part)
+    {
+        block.OldPhysical = part.Physical;
+        block.OldCrc = volume.HasDataChecksums ? ExtentGroup.Crc(value, part.CrcIndex) : 0;
+    }
+
+    /// <summary>Finds blocks for everything new, in as few runs as there are.</summary>
+    private async IoTask<Errno> ReserveAsync(BlobChange change)
+    {
+        bool synced = false;
+        for (int i = 0; i < change.Count;)
+        {
+            if (!NeedsBlock(change[i])) { i++; continue; }
+            int wanted = 1;
+            while (i + wanted < change.Count && NeedsBlock(change[i + wanted])) { wanted++; }
+            if (volume.Allocator.TryReserve(wanted, out BlockRun run))
+            {
+                for (int k = 0; k < run.Count; k++) { change[i + k].Physical = run.First + (ulong)k; }
+                i += run.Count;
+                continue;
+            }
+            if (await pool.GrantDataAsync(volume)) { continue; }
+            if (volume.Failed) { return Errno.EIO; }
+            if (synced || volume.Allocator.PendingBlocks == 0) { return Errno.ENOSPC; }
+            // Freed blocks become usable once it is durable that they are free.
+            Errno done = await volume.SyncAsync();
+            if (done != Errno.None) { return done; }
+            volume.ReleaseFreedBlocks();
+            synced = true;
+        }
+        return Errno.None;
+    }
+
+    private static bool NeedsBlock(in BlockChange block) => block.Kind is BlockChangeKind.New or BlockChangeKind.Preallocate && block.Physical == 0;
+
+    /// <summary>Puts the new content of each block together in private memory (or in the device's own, if it is memory) and sums it.</summary>
+    private async IoTask<Errno> FillAsync(BlobChange change, long offset, long limit, IoVecs source)
+    {
+        for (int i = 0; i < change.Count; i++)
+        {
+            if (change[i].OldPhysical == 0) { continue; }
+            Page page = pool.Pages.Rent();
+            change[i].Page = page;
+            Errno read = await reader.ReadBlockAsync(change[i].OldPhysical, change[i].OldCrc, page);
+            if (read != Errno.None) { return read; }
+        }
+        Fill(change, offset, limit, new IoVecsCursor(source), isZero: source.Count == 0);
+        return Errno.None;
+    }
+
+    private void Fill(BlobChange change, long offset, long limit, IoVecsCursor source, bool isZero)
+    {
+        for (int i = 0; i < change.Count; i++)
+        {
+            ref BlockChange block = ref change[i];
+            long start = (long)block.Logical * BlockBytes;
+            int from = (int)Math.Max(offset - start, 0), to = (int)Math.Min(limit - start, BlockBytes);
+            Span<byte> memory = MemoryFor(ref block);
+            if (block.OldPhysical == 0)
+            {
+                memory[..from].Clear();
+                memory[to..].Clear();
+            }
+            if (isZero) { memory[from..to].Clear(); }
+            else { source.CopyTo(memory[from..to]); }
+            block.Crc = Crc32C.Compute(memory);
+        }
+    }
+
+    private Span<byte> MemoryFor(ref BlockChange block)
+    {
+        // Nobody refers to the block yet: on a memory device its final place is the only copy.
+        if (block.Page is null && block.Kind != BlockChangeKind.Image
+            && pool.Bdev.TryGetMemory((long)block.Physical * BlockBytes, BlockBytes, out IoVec memory))
+        {
+            return memory.Span;
+        }
+        block.Page ??= pool.Pages.Rent();
+        return block.Page.Span;
+    }
+
+    private async IoTask<Errno> WriteNewAsync(BlobChange change)
+    {
+        int tasks = 0;
+        for (int i = 0; i < change.Count; i++)
+        {
+            if (IsToBeWritten(change[i])) { change.Vecs.Add(change[i].Page!.Memory); }
+        }
+        for (int i = 0, vec = 0; i < change.Count;)
+        {
+            if (!IsToBeWritten(change[i])) { i++; continue; }
+            int count = 1;
+            while (i + count < change.Count && IsToBeWritten(change[i + count]) && change[i + count].Physical == change[i].Physical + (ulong)count) { count++; }
+            change.Tasks[tasks++] = pool.Bdev.WriteAsync((long)change[i].Physical * BlockBytes, change.Vecs.View(vec, count));
+            vec += count;
+            i += count;
+        }
+        Errno result = Errno.None;
+        for (int i = 0; i < tasks; i++)
+        {
+            IoResult written = await change.Tasks[i];
+            if (written.IsError && result == Errno.None) { result = written.Errno; }
+        }
+        return result;
+    }
+
+    private static bool IsToBeWritten(in BlockChange block) => block.Kind is BlockChangeKind.New or BlockChangeKind.FillUnwritten && block.Page is not null;
+}

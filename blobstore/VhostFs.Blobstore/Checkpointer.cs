@@ -1,0 +1,137 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Moves a volume's durable tree forward: writes what changed to new places, then the header that names it.</summary>
+/// <remarks>
+/// The order, and why: freeze at LSN K (later changes clone nodes) - all records up to K durable (an image may be written in place only when its record
+/// cannot be lost any more: else a power cut leaves new content without the record that explains it) - images in place - nodes to free slots - FLUSH (the header
+/// must not arrive before what it names) - both header copies - FLUSH (only now is the old tree unreachable) - old nodes and log space become free.
+/// </remarks>
+internal sealed class Checkpointer(Volume volume, Pool pool)
+{
+    /// <summary>Writes under way at once.</summary>
+    private const int MaxParallel = 32;
+
+    private readonly List<FrozenNode> _frozen = [];
+    private readonly List<ImageBlock> _images = [];
+    private readonly WaitQueue _idle = new();
+    private bool _isRunning;
+
+    /// <summary>Begins a checkpoint unless one is under way.</summary>
+    public void Start()
+    {
+        if (!_isRunning && !volume.Failed) { _ = RunAsync(VolumeFlags.None); }
+    }
+
+    public IoTask<Errno> IdleAsync() => _isRunning ? _idle.WaitAsync() : new IoTask<Errno>(Errno.None);
+
+    /// <summary>Runs a checkpoint; one that is under way is waited for and counts, unless <paramref name="flags"/> ask for more.</summary>
+    public async IoTask<Errno> RunAsync(VolumeFlags flags)
+    {
+        if (_isRunning)
+        {
+            Errno other = await _idle.WaitAsync();
+            if (flags == VolumeFlags.None || other != Errno.None) { return other; }
+        }
+        _isRunning = true;
+        Errno result = await WriteAsync(flags);
+        _isRunning = false;
+        if (result != Errno.None) { volume.Fail($"writing a checkpoint failed: {result}"); }
+        else { volume.Statistics.Checkpoints++; }
+        _idle.CompleteAll(result);
+        volume.Log.Progress.CompleteAll(result);
+        return result;
+    }
+
+    private async IoTask<Errno> WriteAsync(VolumeFlags flags)
+    {
+        // ---- the freeze: one synchronous stretch
+        ulong checkpointLsn = volume.Log.LastLsn;
+        LogTail tail = volume.Log.TailForCheckpoint(out long written);
+        ulong nextInode = volume.NextInode;
+        ulong generation = volume.Header.Generation + 1;
+        volume.Overlay.CopyTo(_images);
+        NodePointer root = volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
+        int height = volume.Tree.Height;
+        List<ulong> obsolete = volume.Tree.TakeObsolete();
+
+        // ---- images in place, only after their records are durable
+        volume.HoldsFreedBlocks = _images.Count > 0;
+        Errno result = await volume.LoggedAsync(checkpointLsn);
+        if (result == Errno.None && _images.Count > 0)
+        {
+            result = await FlushAsync();
+            if (result == Errno.None) { result = await WriteImagesAsync(); }
+        }
+        volume.Overlay.Drop(_images, inPlace: result == Errno.None);
+        _images.Clear();
+        volume.HoldsFreedBlocks = false;
+
+        // ---- nodes to free slots, then the header
+        if (result == Errno.None) { result = await WriteNodesAsync(); }
+        volume.Tree.Thaw(_frozen);
+        _frozen.Clear();
+        if (result == Errno.None) { result = await FlushAsync(); }
+        if (result != Errno.None) { return result; }
+        VolumeHeader header = volume.Header with
+        {
+            Flags = (volume.Header.Flags & VolumeFlags.DataChecksums) | flags,
+            Generation = generation,
+            LogEpoch = volume.Log.Epoch,
+            Root = root,
+            Height = height,
+            CheckpointLsn = checkpointLsn,
+            Tail = tail,
+            NextInode = nextInode,
+        };
+        result = await WriteHeaderAsync(header);
+        if (result == Errno.None) { result = await FlushAsync(); }
+        if (result != Errno.None) { return result; }
+
+        // ---- durable: the old tree and the old log are nobody's any more
+        volume.Header = header;
+        foreach (ulong address in obsolete) { volume.Nodes.Free(address); }
+        volume.Log.Trim(written);
+        volume.ReleaseFreedBlocks();
+        return Errno.None;
+    }
+
+    private async IoTask<Errno> FlushAsync()
+    {
+        ulong covered = volume.Log.LoggedLsn;
+        Errno flushed = await pool.Flusher.FlushAsync();
+        if (flushed == Errno.None) { volume.Log.SetDurable(covered); }
+        return flushed;
+    }
+
+    private async IoTask<Errno> WriteImagesAsync()
+    {
+        using var writes = new ParallelWrites(pool.Bdev, MaxParallel);
+        // Also those freed or replaced since the freeze: the record that did it may still be lost, and then the block is this image.
+        for (int i = 0; i < _images.Count; i++) { await writes.AddAsync(_images[i].Block, _images[i].Page.Memory); }
+        return await writes.FinishAsync();
+    }
+
+    private async IoTask<Errno> WriteNodesAsync()
+    {
+        using var writes = new ParallelWrites(pool.Bdev, MaxParallel);
+        for (int i = 0; i < _frozen.Count; i++) { await writes.AddAsync(_frozen[i].Address, _frozen[i].Vec); }
+        return await writes.FinishAsync();
+    }
+
+    private async IoTask<Errno> WriteHeaderAsync(VolumeHeader header)
+    {
+        Page page = pool.Pages.Rent();
+        header.Write(page.Span);
+        (ulong first, ulong second) = volume.Record.Anchor.HeaderSlots(header.Generation);
+        using var writes = new ParallelWrites(pool.Bdev, 2);
+        await writes.AddAsync(first, page.Memory);
+        await writes.AddAsync(second, page.Memory);
+        Errno result = await writes.FinishAsync();
+        pool.Pages.Release(page);
+        return result;
+    }
+}

@@ -1,0 +1,162 @@
+using System.Buffers.Binary;
+using VhostFs.Linux;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>A consecutive part of an extent group that is mapped the same way.</summary>
+/// <param name="Physical">First block on the device; 0 for a hole.</param>
+/// <param name="CrcIndex">Index of the first block's checksum among the group's, when written.</param>
+internal readonly record struct ExtentPart(int First, int Count, ulong Physical, bool IsUnwritten, int CrcIndex)
+{
+    public bool IsHole => Physical == 0;
+
+    /// <summary>Has content on the device.</summary>
+    public bool IsWritten => Physical != 0 && !IsUnwritten;
+}
+
+/// <summary>The stored form of 128 consecutive blocks of a blob (docs/blobstore-format.md, section 5): runs, then checksums.</summary>
+internal static class ExtentGroup
+{
+    public const int Blocks = 128;
+    public const int HeaderBytes = 8;
+    public const int RunBytes = 24;
+    public const ushort Unwritten = 1;
+
+    public static TreeKey Key(ulong blob, ulong group) => new(blob, ItemType.Extent, group);
+
+    public static int RunCount(ReadOnlySpan<byte> value) => BinaryPrimitives.ReadUInt16LittleEndian(value);
+
+    public static int CrcOffset(ReadOnlySpan<byte> value, int index) => HeaderBytes + (RunCount(value) * RunBytes) + (4 * index);
+
+    public static uint Crc(ReadOnlySpan<byte> value, int index) => BinaryPrimitives.ReadUInt32LittleEndian(value[CrcOffset(value, index)..]);
+
+    /// <summary>The part that begins with <paramref name="block"/>, up to <paramref name="limit"/>. False: the value makes no sense.</summary>
+    public static bool TryFind(ReadOnlySpan<byte> value, int block, int limit, bool hasCrcs, out ExtentPart part)
+    {
+        part = new ExtentPart(block, limit - block, 0, false, 0);
+        if (value.IsEmpty) { return true; }
+        if (value.Length < HeaderBytes) { return false; }
+        int runs = RunCount(value), crcs = BinaryPrimitives.ReadUInt16LittleEndian(value[2..]);
+        if (value.Length != HeaderBytes + (runs * RunBytes) + (4 * crcs)) { return false; }
+        int crcIndex = 0;
+        for (int i = 0; i < runs; i++)
+        {
+            ReadOnlySpan<byte> run = value.Slice(HeaderBytes + (i * RunBytes), RunBytes);
+            int first = run[0], count = run[1] + 1;
+            ushort flags = BinaryPrimitives.ReadUInt16LittleEndian(run[2..]);
+            bool unwritten = (flags & Unwritten) != 0;
+            if (first + count > Blocks || (flags & ~Unwritten) != 0) { return false; }
+            if (first > block)
+            {
+                part = part with { Count = Math.Min(first, limit) - block };
+                return true;
+            }
+            if (block < first + count)
+            {
+                int inRun = block - first;
+                ulong physical = BinaryPrimitives.ReadUInt64LittleEndian(run[8..]);
+                if (physical == 0 || (hasCrcs && !unwritten && crcIndex + count > crcs)) { return false; }
+                part = new ExtentPart(block, Math.Min(first + count, limit) - block, physical + (ulong)inRun, unwritten, crcIndex + inRun);
+                return true;
+            }
+            if (!unwritten) { crcIndex += count; }
+        }
+        return true;
+    }
+}
+
+/// <summary>One extent group taken apart for a change.</summary>
+internal sealed class ExtentGroupEditor
+{
+    private readonly ulong[] _physical = new ulong[ExtentGroup.Blocks];
+    private readonly ulong[] _birth = new ulong[ExtentGroup.Blocks];
+    private readonly uint[] _crc = new uint[ExtentGroup.Blocks];
+    private readonly bool[] _unwritten = new bool[ExtentGroup.Blocks];
+    private readonly byte[] _encoded = new byte[Tree.MaxValueBytes];
+
+    public bool IsEmpty => Array.TrueForAll(_physical, static p => p == 0);
+
+    public ulong Physical(int block) => _physical[block];
+
+    public bool IsUnwritten(int block) => _unwritten[block];
+
+    /// <summary>Decodes; false when the value makes no sense.</summary>
+    public bool TryLoad(ReadOnlySpan<byte> value, bool hasCrcs)
+    {
+        Array.Clear(_physical);
+        Array.Clear(_unwritten);
+        for (int block = 0; block < ExtentGroup.Blocks;)
+        {
+            if (!ExtentGroup.TryFind(value, block, ExtentGroup.Blocks, hasCrcs, out ExtentPart part)) { return false; }
+            for (int i = 0; !part.IsHole && i < part.Count; i++)
+            {
+                _physical[block + i] = part.Physical + (ulong)i;
+                _unwritten[block + i] = part.IsUnwritten;
+                _birth[block + i] = BirthAt(value, block);
+                _crc[block + i] = hasCrcs && part.IsWritten ? ExtentGroup.Crc(value, part.CrcIndex + i) : 0;
+            }
+            block += part.Count;
+        }
+        return true;
+    }
+
+    public void Set(int block, ulong physical, bool unwritten, uint crc, ulong birth)
+    {
+        _physical[block] = physical;
+        _unwritten[block] = unwritten;
+        _crc[block] = crc;
+        _birth[block] = birth;
+    }
+
+    public void Clear(int block)
+    {
+        _physical[block] = 0;
+        _unwritten[block] = false;
+    }
+
+    /// <summary>The stored form; valid until the next call.</summary>
+    public ReadOnlySpan<byte> Encode(bool hasCrcs)
+    {
+        Span<byte> target = _encoded;
+        target[..ExtentGroup.HeaderBytes].Clear();
+        int runs = 0, at = ExtentGroup.HeaderBytes;
+        for (int block = 0; block < ExtentGroup.Blocks;)
+        {
+            if (_physical[block] == 0) { block++; continue; }
+            int first = block++;
+            while (block < ExtentGroup.Blocks && _physical[block] == _physical[block - 1] + 1
+                && _unwritten[block] == _unwritten[first] && _birth[block] == _birth[first]) { block++; }
+            Span<byte> run = target.Slice(at, ExtentGroup.RunBytes);
+            run.Clear();
+            run[0] = (byte)first;
+            run[1] = (byte)(block - first - 1);
+            BinaryPrimitives.WriteUInt16LittleEndian(run[2..], _unwritten[first] ? ExtentGroup.Unwritten : (ushort)0);
+            BinaryPrimitives.WriteUInt64LittleEndian(run[8..], _physical[first]);
+            BinaryPrimitives.WriteUInt64LittleEndian(run[16..], _birth[first]);
+            at += ExtentGroup.RunBytes;
+            runs++;
+        }
+        int crcs = 0;
+        for (int block = 0; hasCrcs && block < ExtentGroup.Blocks; block++)
+        {
+            if (_physical[block] == 0 || _unwritten[block]) { continue; }
+            BinaryPrimitives.WriteUInt32LittleEndian(target[at..], _crc[block]);
+            at += 4;
+            crcs++;
+        }
+        BinaryPrimitives.WriteUInt16LittleEndian(target, (ushort)runs);
+        BinaryPrimitives.WriteUInt16LittleEndian(target[2..], (ushort)crcs);
+        return target[..at];
+    }
+
+    private static ulong BirthAt(ReadOnlySpan<byte> value, int block)
+    {
+        int runs = ExtentGroup.RunCount(value);
+        for (int i = 0; i < runs; i++)
+        {
+            ReadOnlySpan<byte> run = value.Slice(ExtentGroup.HeaderBytes + (i * ExtentGroup.RunBytes), ExtentGroup.RunBytes);
+            if (block >= run[0] && block <= run[0] + run[1]) { return BinaryPrimitives.ReadUInt64LittleEndian(run[16..]); }
+        }
+        throw new InvariantException("a mapped block lies in a run");
+    }
+}

@@ -1,0 +1,50 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using IoReactor = VhostFs.Reactor.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>One flush of the bdev serves everybody, of all volumes, who asked before it was issued; who asks later waits for the next.</summary>
+internal sealed class FlushCoalescer
+{
+    private readonly IBdev _bdev;
+    private readonly TurnEnd _turnEnd;
+    private WaitQueue _waiting = new();
+    private WaitQueue _inFlight = new();
+    private bool _isBusy;
+
+    public FlushCoalescer(IBdev bdev)
+    {
+        _bdev = bdev;
+        _turnEnd = new TurnEnd(this);
+    }
+
+    public IoTask<Errno> FlushAsync()
+    {
+        if (!_isBusy)
+        {
+            _isBusy = true;
+            IoReactor.Current.AtTurnEnd(_turnEnd);
+        }
+        return _waiting.WaitAsync();
+    }
+
+    private async IoTask<Errno> RunAsync()
+    {
+        Errno last = Errno.None;
+        while (!_waiting.IsEmpty)
+        {
+            (_waiting, _inFlight) = (_inFlight, _waiting);
+            last = await _bdev.FlushAsync();
+            _inFlight.CompleteAll(last);
+        }
+        _isBusy = false;
+        return last;
+    }
+
+    private sealed class TurnEnd(FlushCoalescer owner) : IoContinuation
+    {
+        protected override void Continue() => _ = owner.RunAsync();
+    }
+}

@@ -1,0 +1,60 @@
+using VhostFs.Linux;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Blocks whose newest content is in the log but not yet in place. Reads look here first; a checkpoint writes them in place.</summary>
+internal sealed class ImageOverlay(PagePool pages)
+{
+    private readonly Dictionary<ulong, Page> _images = [];
+
+    public int Count => _images.Count;
+
+    public bool TryGet(ulong block, out Page page) => _images.TryGetValue(block, out page!);
+
+    /// <summary>This page is the block's content from now on.</summary>
+    public void Set(ulong block, Page page)
+    {
+        page.References++;
+        if (_images.Remove(block, out Page? old)) { pages.Release(old); }
+        _images.Add(block, page);
+    }
+
+    /// <summary>The block was freed: its image must never be written (the revoke rule).</summary>
+    public void Forget(ulong block)
+    {
+        if (_images.Remove(block, out Page? old)) { pages.Release(old); }
+    }
+
+    /// <summary>All images as they are now, each with a reference, in block order.</summary>
+    public void CopyTo(List<ImageBlock> target)
+    {
+        foreach ((ulong block, Page page) in _images)
+        {
+            page.References++;
+            target.Add(new ImageBlock(block, page));
+        }
+        target.Sort(static (a, b) => a.Block.CompareTo(b.Block));
+    }
+
+    /// <summary>Gives back the references of <see cref="CopyTo"/>; images that are in place now are forgotten, newer ones of their blocks stay.</summary>
+    public void Drop(List<ImageBlock> copied, bool inPlace)
+    {
+        foreach (ImageBlock image in copied)
+        {
+            if (inPlace && _images.TryGetValue(image.Block, out Page? current) && current == image.Page)
+            {
+                _images.Remove(image.Block);
+                pages.Release(current);
+            }
+            pages.Release(image.Page);
+        }
+    }
+
+    public void Clear()
+    {
+        foreach (Page page in _images.Values) { pages.Release(page); }
+        _images.Clear();
+    }
+}
+
+internal readonly record struct ImageBlock(ulong Block, Page Page);

@@ -1,0 +1,203 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using IoReactor = VhostFs.Reactor.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>The writing side of a volume's log ring.</summary>
+/// <remarks>
+/// Self-clocked: while one batch is being written the next one fills; a batch begins at the end of the reactor's turn, so that all requests of a
+/// turn share it. Invariants: one batch in flight; batches complete in LSN order; space behind the tail of the last durable header is never overwritten;
+/// a block that was written is not rewritten before the ring comes round.
+/// </remarks>
+internal sealed class Log : IDisposable
+{
+    /// <summary>Images of one batch.</summary>
+    private const int MaxBatchImages = 192;
+
+    private readonly IBdev _bdev;
+    private readonly LogBuffers _buffers;
+    private readonly PagePool _pages;
+    private readonly Action<string> _fail;
+    private readonly ulong _ringFirst;
+    private readonly int _ringBlocks;
+    private readonly int _maxBatchBlocks;
+    private readonly TurnEnd _turnEnd;
+    private readonly LsnWaiters _waiters = new();
+    private LogBatch _open = new();
+    private LogBatch _spare = new();
+    private uint _previousCrc;
+    private int _head;
+    private long _written;
+    private long _tail;
+    private bool _isWriting;
+    private bool _isScheduled;
+    private bool _wantsMarker;
+
+    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, PagePool pages, Action<string> fail)
+    {
+        _bdev = bdev;
+        _buffers = buffers;
+        _pages = pages;
+        _fail = fail;
+        _ringFirst = anchor.RingFirst;
+        _ringBlocks = anchor.RingBlocks;
+        // Two batches and the hole before a wrap must fit beside a half-full ring.
+        _maxBatchBlocks = Math.Min(anchor.RingBlocks / 4, (LogBatch.BufferBytes / BlobData.BlockBytes) + MaxBatchImages);
+        Uuid = uuid;
+        Epoch = epoch;
+        LastLsn = LoggedLsn = DurableLsn = lastLsn;
+        _turnEnd = new TurnEnd(this);
+    }
+
+    public Guid Uuid { get; }
+
+    public ulong Epoch { get; }
+
+    /// <summary>The newest record.</summary>
+    public ulong LastLsn { get; private set; }
+
+    /// <summary>Records up to here are on the bdev: they survive the end of the process.</summary>
+    public ulong LoggedLsn { get; private set; }
+
+    /// <summary>Records up to here survive a power cut.</summary>
+    public ulong DurableLsn { get; private set; }
+
+    /// <summary>What the next batch tells of the durable LSN was not told before.</summary>
+    public bool IsMarkerDue { get; private set; }
+
+    /// <summary>Recorded in each batch.</summary>
+    public ulong NextInode { get; set; }
+
+    /// <summary>Something to do for whoever waits for room.</summary>
+    public WaitQueue Progress { get; } = new();
+
+    public int UsedBlocks => (int)(_written - _tail);
+
+    public int RingBlocks => _ringBlocks;
+
+    /// <summary>Images in the open batch: what the next record's image indices begin with.</summary>
+    public int OpenImageCount => _open.Images.Count;
+
+    public bool IsIdle => !_isWriting && _open.IsEmpty;
+
+    /// <summary>The largest record fits into the open batch, and the batch into the ring, even when it has to begin at its start.</summary>
+    public bool HasRoom
+    {
+        get
+        {
+            const int MaxTransactionBlocks = (Transaction.MaxRecordBytes / BlobData.BlockBytes) + 1 + Transaction.MaxImages;
+            int needed = _open.Blocks + MaxTransactionBlocks;
+            return _open.HasRoom && needed <= _maxBatchBlocks && UsedBlocks + needed + _maxBatchBlocks < _ringBlocks;
+        }
+    }
+
+    public ulong Append(ReadOnlySpan<byte> record, List<Page> images)
+    {
+        LastLsn++;
+        _open.Add(LastLsn, record, images, _buffers);
+        Schedule();
+        return LastLsn;
+    }
+
+    public IoTask<Errno> LoggedAsync(ulong lsn) => lsn <= LoggedLsn ? new IoTask<Errno>(Errno.None) : _waiters.WaitAsync(lsn);
+
+    /// <summary>A flush that began when <see cref="LoggedLsn"/> was this has completed.</summary>
+    public void SetDurable(ulong lsn)
+    {
+        if (lsn <= DurableLsn) { return; }
+        DurableLsn = lsn;
+        IsMarkerDue = true;
+    }
+
+    /// <summary>Writes the durable LSN to the log although no record is due: recovery then knows that everything up to it is proven.</summary>
+    public void WriteMarker()
+    {
+        if (!IsMarkerDue || !IsIdle || !HasRoom) { return; }
+        _wantsMarker = true;
+        Schedule();
+    }
+
+    /// <summary>The first batch that may hold a record newer than <see cref="LastLsn"/>; with the position of everything written so far, for <see cref="Trim"/>.</summary>
+    public LogTail TailForCheckpoint(out long written)
+    {
+        written = _written;
+        return new LogTail(_open.IsEmpty ? LastLsn + 1 : _open.FirstLsn, _head, _previousCrc);
+    }
+
+    /// <summary>A durable header begins its log at this position: what lies before is free.</summary>
+    public void Trim(long written)
+    {
+        _tail = written;
+        Progress.CompleteAll(Errno.None);
+    }
+
+    /// <summary>Nothing is written any more; everybody who waits is told.</summary>
+    public void Abort()
+    {
+        _open.Clear(_pages, _buffers);
+        _waiters.CompleteUpTo(ulong.MaxValue, Errno.EIO);
+        Progress.CompleteAll(Errno.EIO);
+    }
+
+    public void Dispose()
+    {
+        _open.Dispose();
+        _spare.Dispose();
+    }
+
+    private void Schedule()
+    {
+        if (_isScheduled || _isWriting) { return; }
+        _isScheduled = true;
+        IoReactor.Current.AtTurnEnd(_turnEnd);
+    }
+
+    private async IoTask<Errno> WriteAsync()
+    {
+        _isWriting = true;
+        while (!_open.IsEmpty || _wantsMarker)
+        {
+            LogBatch batch = _open;
+            _open = _spare;
+            _spare = batch;
+            if (batch.IsEmpty) { batch.MakeMarker(LastLsn + 1, _buffers); }
+            _wantsMarker = false;
+            IsMarkerDue = false;
+            int blocks = batch.Blocks;
+            if (_head + blocks > _ringBlocks)
+            {
+                _written += _ringBlocks - _head;
+                _head = 0;
+            }
+            ulong last = batch.IsEmpty ? LoggedLsn : batch.LastLsn;
+            IoVecs vecs = batch.Seal(Uuid, Epoch, DurableLsn, NextInode, _previousCrc, out _previousCrc);
+            long offset = (long)(_ringFirst + (ulong)_head) * BlobData.BlockBytes;
+            _head += blocks;
+            _written += blocks;
+            IoResult written = await _bdev.WriteAsync(offset, vecs);
+            batch.Clear(_pages, _buffers);
+            if (written.IsError)
+            {
+                _isWriting = false;
+                _fail($"writing the log failed: {written.Errno}");
+                return written.Errno;
+            }
+            LoggedLsn = last;
+            _waiters.CompleteUpTo(last, Errno.None);
+            Progress.CompleteAll(Errno.None);
+        }
+        _isWriting = false;
+        return Errno.None;
+    }
+
+    private sealed class TurnEnd(Log log) : IoContinuation
+    {
+        protected override void Continue()
+        {
+            log._isScheduled = false;
+            if (!log._isWriting) { _ = log.WriteAsync(); }
+        }
+    }
+}

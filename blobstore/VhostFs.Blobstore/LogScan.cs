@@ -1,0 +1,158 @@
+using System.Buffers.Binary;
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Where one record lies in the scanned ring.</summary>
+internal readonly record struct ScannedRecord(ulong Lsn, int Offset, int Length, int FirstImageOffset);
+
+/// <summary>The reading side of the log: the whole ring in memory, and the chain of valid batches from the tail on (docs/blobstore-format.md, section 7).</summary>
+internal sealed class LogScan : IDisposable
+{
+    private const int BlockBytes = BlobData.BlockBytes;
+    private readonly NativeBuffer _ring;
+    private readonly VolumeHeader _header;
+    private readonly int _ringBlocks;
+
+    private LogScan(NativeBuffer ring, VolumeHeader header, int ringBlocks)
+    {
+        _ring = ring;
+        _header = header;
+        _ringBlocks = ringBlocks;
+    }
+
+    /// <summary>Records behind the checkpoint, in order.</summary>
+    public List<ScannedRecord> Records { get; } = [];
+
+    /// <summary>The last LSN of the chain.</summary>
+    public ulong EndLsn { get; private set; }
+
+    /// <summary>Everything up to here was durable once: the highest durable LSN that any valid batch tells.</summary>
+    public ulong ProvenLsn { get; private set; }
+
+    /// <summary>The next inode number after the record with this LSN's batch.</summary>
+    public ulong NextInode { get; private set; }
+
+    public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header)
+    {
+        var ring = new NativeBuffer(anchor.RingBlocks * BlockBytes);
+        using var list = new IoVecList(1);
+        list.Add(ring.Vec);
+        IoResult read = await bdev.ReadAsync((long)anchor.RingFirst * BlockBytes, list.View());
+        if (read.IsError)
+        {
+            ring.Dispose();
+            return $"the log of volume {header.VolumeId} cannot be read: {read.Errno}";
+        }
+        var scan = new LogScan(ring, header, anchor.RingBlocks);
+        scan.FindProven();
+        scan.FollowChain();
+        return scan;
+    }
+
+    public ReadOnlySpan<byte> RecordBytes(ScannedRecord record) => _ring.Span.Slice(record.Offset, record.Length);
+
+    public IoVec Image(ScannedRecord record, int index) => _ring.Slice(record.FirstImageOffset + (index * BlockBytes), BlockBytes);
+
+    public void Dispose() => _ring.Dispose();
+
+    /// <summary>Looks at every block, also behind a gap: a batch there may prove that what is missing had been acknowledged.</summary>
+    private void FindProven()
+    {
+        ProvenLsn = _header.CheckpointLsn;
+        for (int position = 0; position < _ringBlocks; position++)
+        {
+            if (TryParse(position, out Batch batch)) { ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn); }
+        }
+    }
+
+    private void FollowChain()
+    {
+        int position = _header.Tail.Position;
+        uint previousCrc = _header.Tail.PreviousCrc;
+        ulong nextLsn = _header.Tail.FirstLsn;
+        ulong epoch = _header.LogEpoch;
+        NextInode = _header.NextInode;
+        long blocks = 0;
+        while (blocks < _ringBlocks && (TryNext(position, out Batch batch) || TryNext(0, out batch)))
+        {
+            AddRecords(batch);
+            blocks += batch.TotalBlocks;
+            position = batch.Position + batch.TotalBlocks;
+            previousCrc = batch.Crc;
+            nextLsn += (ulong)batch.RecordCount;
+            epoch = batch.Epoch;
+            NextInode = Math.Max(NextInode, batch.NextInode);
+        }
+        EndLsn = Math.Max(nextLsn - 1, _header.CheckpointLsn);
+
+        bool TryNext(int at, out Batch next) =>
+            TryParse(at, out next) && next.FirstLsn == nextLsn && next.PreviousCrc == previousCrc && next.Epoch >= epoch;
+    }
+
+    private void AddRecords(in Batch batch)
+    {
+        int offset = (batch.Position * BlockBytes) + LogBatchHeader.Bytes;
+        int images = (batch.Position + batch.TotalBlocks - batch.ImageCount) * BlockBytes;
+        for (int i = 0; i < batch.RecordCount; i++)
+        {
+            int length = BinaryPrimitives.ReadInt32LittleEndian(_ring.Span[offset..]);
+            ulong lsn = batch.FirstLsn + (ulong)i;
+            if (lsn > _header.CheckpointLsn) { Records.Add(new ScannedRecord(lsn, offset + 4, length, images)); }
+            offset += 4 + length;
+        }
+    }
+
+    /// <summary>A batch is taken only when everything about it is right: nothing after this looks at unchecked bytes.</summary>
+    private bool TryParse(int position, out Batch batch)
+    {
+        batch = default;
+        if (position < 0 || position >= _ringBlocks) { return false; }
+        ReadOnlySpan<byte> bytes = _ring.Span[(position * BlockBytes)..];
+        if (BinaryPrimitives.ReadUInt64LittleEndian(bytes) != LogBatchHeader.Magic || new Guid(bytes.Slice(LogBatchHeader.Uuid, 16)) != _header.Uuid) { return false; }
+        int records = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.RecordCount..]);
+        int recordBytes = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.RecordBytes..]);
+        int images = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.ImageCount..]);
+        int total = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.TotalBlocks..]);
+        if (records < 0 || recordBytes < 0 || images < 0 || total < 1 || total > _ringBlocks - position || images >= total) { return false; }
+        if ((long)recordBytes > ((long)(total - images) * BlockBytes) - LogBatchHeader.Bytes) { return false; }
+        uint crc = BinaryPrimitives.ReadUInt32LittleEndian(bytes[LogBatchHeader.Crc..]);
+        if (LogBatchHeader.ComputeCrc(bytes, recordBytes) != crc) { return false; }
+        ulong epoch = BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.Epoch..]);
+        if (epoch < _header.LogEpoch) { return false; }
+        batch = new Batch(
+            position, total, images, records, crc, epoch,
+            BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.FirstLsn..]),
+            BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.DurableLsn..]),
+            BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.NextInode..]),
+            BinaryPrimitives.ReadUInt32LittleEndian(bytes[LogBatchHeader.PreviousCrc..]));
+        return HasWholeRecords(bytes.Slice(LogBatchHeader.Bytes, recordBytes), bytes.Slice((total - images) * BlockBytes, images * BlockBytes), records);
+    }
+
+    private static bool HasWholeRecords(ReadOnlySpan<byte> bytes, ReadOnlySpan<byte> images, int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            if (bytes.Length < 4) { return false; }
+            int length = BinaryPrimitives.ReadInt32LittleEndian(bytes);
+            if (length < 0 || length > bytes.Length - 4) { return false; }
+            var reader = new RecordReader(bytes.Slice(4, length));
+            while (reader.MoveNext())
+            {
+                RecordOperation operation = reader.Current;
+                if (operation.Code != RecordCode.Image) { continue; }
+                if (operation.ImageIndex >= images.Length / BlockBytes) { return false; }
+                // A batch with a torn image is a torn batch.
+                if (Crc32C.Compute(images.Slice(operation.ImageIndex * BlockBytes, BlockBytes)) != operation.CrcAt(0)) { return false; }
+            }
+            if (reader.IsBroken) { return false; }
+            bytes = bytes[(4 + length)..];
+        }
+        return bytes.IsEmpty;
+    }
+
+    private readonly record struct Batch(
+        int Position, int TotalBlocks, int ImageCount, int RecordCount, uint Crc, ulong Epoch, ulong FirstLsn, ulong DurableLsn, ulong NextInode, uint PreviousCrc);
+}

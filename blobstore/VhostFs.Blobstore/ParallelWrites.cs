@@ -1,0 +1,66 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Writes blocks to the bdev, neighbours joined into one request, a bounded number of requests at once. The first error is kept.</summary>
+internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
+{
+    private const int MaxSegments = 64;
+    private const int MaxBytes = 1 << 20;
+    private readonly IoVecList?[] _lists = new IoVecList?[maxParallel];
+    private readonly IoTask<IoResult>[] _tasks = new IoTask<IoResult>[maxParallel];
+    private IoVecList _open = new();
+    private ulong _openFirst;
+    private ulong _openLimit;
+    private int _oldest;
+    private int _inFlight;
+    private Errno _error;
+
+    /// <summary>Adds a piece that is a whole number of blocks; its memory stays until <see cref="FinishAsync"/> returns.</summary>
+    public async IoTask<Errno> AddAsync(ulong block, IoVec memory)
+    {
+        if (_open.Count > 0 && (block != _openLimit || _open.Count == MaxSegments || _open.LengthBytes + memory.Length > MaxBytes)) { await SubmitAsync(); }
+        if (_open.Count == 0) { _openFirst = _openLimit = block; }
+        _open.Add(memory);
+        _openLimit += (ulong)(memory.Length / BlobData.BlockBytes);
+        return _error;
+    }
+
+    public async IoTask<Errno> FinishAsync()
+    {
+        if (_open.Count > 0) { await SubmitAsync(); }
+        while (_inFlight > 0) { await ReapAsync(); }
+        return _error;
+    }
+
+    public void Dispose()
+    {
+        _open.Dispose();
+        foreach (IoVecList? list in _lists) { list?.Dispose(); }
+    }
+
+    private async IoTask<Errno> SubmitAsync()
+    {
+        if (_inFlight == maxParallel) { await ReapAsync(); }
+        int slot = (_oldest + _inFlight) % maxParallel;
+        IoVecList list = _open;
+        _open = _lists[slot] ?? new IoVecList();
+        _open.Clear();
+        _lists[slot] = list;
+        _tasks[slot] = bdev.WriteAsync((long)_openFirst * BlobData.BlockBytes, list.View());
+        _inFlight++;
+        return Errno.None;
+    }
+
+    private async IoTask<Errno> ReapAsync()
+    {
+        IoTask<IoResult> task = _tasks[_oldest];
+        _oldest = (_oldest + 1) % maxParallel;
+        IoResult written = await task;
+        _inFlight--;
+        if (written.IsError && _error == Errno.None) { _error = written.Errno; }
+        return written.Errno;
+    }
+}

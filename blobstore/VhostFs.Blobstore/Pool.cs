@@ -1,0 +1,328 @@
+using System.Security.Cryptography;
+using System.Text;
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>One bdev and the volumes on it. Owned by one reactor; claims the bdev while it is open.</summary>
+/// <remarks>Volume 0 holds the pool's own metadata (which cluster belongs to whom, which volumes exist) and is run by the same engine as all others.
+/// Invariant: a cluster's grant is durable before the volume that got it names a block in it.</remarks>
+public sealed class Pool
+{
+    private const int BlockBytes = BlobData.BlockBytes;
+    private readonly List<VolumeRecord> _records = [];
+    private readonly Dictionary<ulong, Volume> _open = [];
+    private readonly Action<string> _report;
+    private readonly ClusterTable _clusters;
+    private readonly SpaceGranter _granter;
+    private Superblock _superblock;
+    private Volume _catalogue = null!;
+
+    private Pool(IBdev bdev, Superblock superblock, PoolOptions options)
+    {
+        Bdev = bdev;
+        _superblock = superblock;
+        _report = options.Report ?? (static _ => { });
+        NodeCache = options.NodeCache ?? new NodeCache(256L << 20);
+        Flusher = new FlushCoalescer(bdev);
+        Unmapper = new Unmapper(bdev, options.Unmap);
+        _clusters = new ClusterTable(superblock.Geometry.ClusterCount);
+        _granter = new SpaceGranter(this, _clusters);
+    }
+
+    public Guid Uuid => _superblock.Uuid;
+
+    public long SizeBytes => (long)Geometry.DeviceBlocks * BlockBytes;
+
+    public int ClusterBytes => Geometry.ClusterBlocks * BlockBytes;
+
+    public long FreeBytes => (long)_clusters.FreeCount * ClusterBytes;
+
+    public IReadOnlyList<VolumeInfo> Volumes =>
+        [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
+            r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id)))];
+
+    internal IBdev Bdev { get; }
+
+    internal PoolGeometry Geometry => _superblock.Geometry;
+
+    internal ulong Epoch => _superblock.Epoch;
+
+    internal NodeCache NodeCache { get; }
+
+    internal PagePool Pages { get; } = new();
+
+    /// <summary>Shared by all volumes of the reactor: a transaction never spans an await.</summary>
+    internal Transaction Transaction { get; } = new();
+
+    internal LogBuffers LogBuffers { get; } = new();
+
+    internal FlushCoalescer Flusher { get; }
+
+    internal Unmapper Unmapper { get; }
+
+    internal Volume Catalogue => _catalogue;
+
+    /// <summary>Makes an empty pool on a bdev. A bdev that holds one already is refused unless forced.</summary>
+    public static async IoTask<OpenResult<Pool>> FormatAsync(IBdev bdev, FormatOptions options)
+    {
+        if (bdev.SizeBytes < PoolGeometry.MinDeviceBytes) { return $"{bdev.Name} has {bdev.SizeBytes >> 20} MiB; a pool needs at least {PoolGeometry.MinDeviceBytes >> 20} MiB"; }
+        PoolGeometry geometry = PoolGeometry.For(bdev.SizeBytes, options);
+        if (!geometry.IsPlausible || geometry.ClusterCount < 8) { return $"{bdev.Name} cannot hold a pool with clusters of {options.ClusterBytes} bytes (128 KiB to 16 MiB, a power of two, at least 8 of them)"; }
+        if (!options.Force && await SuperblockStore.ReadAsync(bdev) is not null) { return $"{bdev.Name} already holds a pool; use --force to destroy it"; }
+        Guid uuid = options.Uuid ?? Guid.NewGuid();
+        var catalogue = CatalogueRecord(geometry, uuid);
+        Errno written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, NewHashKey());
+        // Superblocks last, after a flush of everything they promise: a crash before this leaves no pool, not half a one.
+        if (written == Errno.None) { written = await SuperblockStore.EraseAsync(bdev); }
+        if (written == Errno.None)
+        {
+            written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
+        }
+        return written == Errno.None ? await OpenAsync(bdev, new PoolOptions()) : $"formatting {bdev.Name} failed: {written}";
+    }
+
+    public static async IoTask<OpenResult<Pool>> OpenAsync(IBdev bdev, PoolOptions options)
+    {
+        if (await SuperblockStore.ReadAsync(bdev) is not { } superblock) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }
+        if (superblock.IncompatibleFeatures != 0 || superblock.ReadOnlyCompatibleFeatures != 0)
+        {
+            return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {superblock.IncompatibleFeatures:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
+        }
+        if (!superblock.Geometry.IsPlausible) { return $"the superblock of the pool on {bdev.Name} describes an impossible layout"; }
+        if (superblock.Geometry.DeviceBlocks * BlockBytes > (ulong)bdev.SizeBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
+        if (!bdev.TryClaim($"pool {superblock.Uuid}", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
+        // The epoch is durable before any log batch carries it.
+        superblock = superblock with
+        {
+            Generation = superblock.Generation + 1,
+            Epoch = superblock.Epoch + 1,
+            IsOpen = true,
+            OwnerProcess = Environment.ProcessId,
+            OwnerHost = Environment.MachineName,
+        };
+        Errno written = await SuperblockStore.WriteAsync(bdev, superblock);
+        var pool = new Pool(bdev, superblock, options);
+        string? problem = written == Errno.None ? await pool.LoadAsync() : $"writing the superblock of {bdev.Name} failed: {written}";
+        if (problem is null) { return pool; }
+        bdev.ReleaseClaim();
+        return problem;
+    }
+
+    public async IoTask<OpenResult<Volume>> CreateVolumeAsync(string name, VolumeOptions options)
+    {
+        int nameBytes = Encoding.UTF8.GetByteCount(name);
+        if (nameBytes is 0 or > VolumeRecord.MaxNameBytes || name.Any(static c => c < ' ' || c == '/')) { return $"'{name}' is no name for a volume: 1 to 255 bytes, no '/' and no control characters"; }
+        if (_records.Any(r => r.Name == name)) { return $"a volume '{name}' exists already in this pool"; }
+        uint anchorClusters = (uint)((LogBlocks(options) + 4 + Geometry.ClusterBlocks - 1) / Geometry.ClusterBlocks);
+        uint nodeClusters = _granter.InitialNodeClusters;
+        if (_clusters.FreeCount < anchorClusters + nodeClusters + _granter.ReservedClusters
+            || !_clusters.TryFind(anchorClusters, exact: true, out ClusterExtent anchorExtent))
+        {
+            return $"the pool has no room for another volume: it needs {(anchorClusters + nodeClusters) * (ClusterBytes >> 10)} KiB for log and metadata";
+        }
+        ulong id = _catalogue.AllocateInode();
+        var anchor = new Anchor(Geometry.FirstBlock(anchorExtent.First), (int)anchorExtent.Count * Geometry.ClusterBlocks);
+        var record = new VolumeRecord(id, name, anchor, Guid.NewGuid(), DateTimeOffset.UtcNow.ToUnixTimeSeconds(), false);
+        // In memory at once, so that nobody else gets these clusters while the volume is being written.
+        _clusters.Set(anchorExtent, ClusterKind.Anchor, id);
+        List<ClusterExtent> nodes = _granter.Take(nodeClusters, ClusterKind.Node, id);
+        VolumeFlags flags = options.DataChecksums ? VolumeFlags.DataChecksums : VolumeFlags.None;
+        Errno written = await VolumeMount.FormatAsync(Bdev, record, Geometry.FirstBlock(nodes[0].First), flags, NewHashKey());
+        if (written == Errno.None)
+        {
+            // Its content is durable; one record makes the volume exist.
+            written = await _granter.CommitAsync([(anchorExtent, ClusterKind.Anchor), .. nodes.Select(static n => (n, ClusterKind.Node))], id, record);
+        }
+        if (written != Errno.None)
+        {
+            _clusters.Set(anchorExtent, ClusterKind.Free, 0);
+            foreach (ClusterExtent extent in nodes) { _clusters.Set(extent, ClusterKind.Free, 0); }
+            return $"creating volume '{name}' failed: {written}";
+        }
+        _records.Add(record);
+        return await OpenVolumeAsync(name);
+    }
+
+    public async IoTask<OpenResult<Volume>> OpenVolumeAsync(string name)
+    {
+        if (_records.Find(r => r.Name == name && !r.IsBeingDeleted) is not { } record)
+        {
+            string known = _records.Count == 0 ? "it has none" : "it has " + string.Join(", ", _records.Select(static r => $"'{r.Name}'"));
+            return $"the pool has no volume '{name}'; {known}";
+        }
+        if (_open.TryGetValue(record.Id, out Volume? already)) { return already; }
+        OpenResult<Volume> opened = await VolumeMount.OpenAsync(this, record);
+        if (opened.Value is { } volume) { _open[record.Id] = volume; }
+        return opened;
+    }
+
+    /// <summary>Removes a volume and everything in it; its space is cleared before anybody else gets it.</summary>
+    public async IoTask<Errno> DeleteVolumeAsync(string name)
+    {
+        int index = _records.FindIndex(r => r.Name == name);
+        if (index < 0) { return Errno.ENOENT; }
+        if (_open.ContainsKey(_records[index].Id)) { return Errno.EBUSY; }
+        VolumeRecord record = _records[index] with { IsBeingDeleted = true };
+        Errno marked = await _granter.CommitAsync([], record.Id, record);
+        if (marked != Errno.None) { return marked; }
+        _records[index] = record;
+        return await FinishDeleteAsync(record);
+    }
+
+    /// <summary>Closes all volumes and the pool, cleanly.</summary>
+    public async IoTask<Errno> CloseAsync()
+    {
+        Errno result = Errno.None;
+        foreach (Volume volume in _open.Values.ToArray())
+        {
+            Errno closed = await volume.CloseAsync();
+            if (result == Errno.None) { result = closed; }
+        }
+        Errno catalogue = await _catalogue.CloseAsync();
+        if (result == Errno.None) { result = catalogue; }
+        if (result == Errno.None)
+        {
+            _superblock = _superblock with { Generation = _superblock.Generation + 1, IsOpen = false };
+            result = await SuperblockStore.WriteAsync(Bdev, _superblock);
+        }
+        Bdev.ReleaseClaim();
+        return result;
+    }
+
+    internal void Report(string line) => _report(line);
+
+    internal void Forget(Volume volume) => _open.Remove(volume.Id);
+
+    internal IoTask<bool> GrantNodesAsync(Volume volume) => volume.Id == 0 ? new IoTask<bool>(false) : _granter.GrantAsync(volume, ClusterKind.Node);
+
+    internal IoTask<bool> GrantDataAsync(Volume volume) => _granter.GrantAsync(volume, ClusterKind.Data);
+
+    /// <summary>Tells a volume being mounted what it owns.</summary>
+    internal void AddClusters(Volume volume)
+    {
+        if (volume.Id == 0)
+        {
+            volume.Nodes.AddArea(Geometry.Nodes0First, Geometry.Nodes0Blocks);
+            return;
+        }
+        foreach ((ClusterExtent extent, ClusterKind kind) in _clusters.OwnedBy(volume.Id))
+        {
+            if (kind == ClusterKind.Node) { volume.Nodes.AddArea(Geometry.FirstBlock(extent.First), (int)extent.Count * Geometry.ClusterBlocks); }
+            for (uint i = 0; kind == ClusterKind.Data && i < extent.Count; i++) { volume.Allocator.AddCluster(extent.First + i, []); }
+        }
+    }
+
+    /// <summary>Data clusters without an Allocation item are free as a whole.</summary>
+    internal void AddFreeDataClusters(Volume volume, HashSet<uint> known)
+    {
+        foreach ((ClusterExtent extent, ClusterKind kind) in _clusters.OwnedBy(volume.Id))
+        {
+            for (uint i = 0; kind == ClusterKind.Data && i < extent.Count; i++)
+            {
+                if (!known.Contains(extent.First + i)) { volume.Allocator.AddCluster(extent.First + i, []); }
+            }
+        }
+    }
+
+    internal bool IsDataCluster(Volume volume, ulong cluster) => cluster < Geometry.ClusterCount && _clusters.Is((uint)cluster, ClusterKind.Data, volume.Id);
+
+    internal bool IsDataBlock(Volume volume, ulong block) =>
+        block >= Geometry.DataStart && IsDataCluster(volume, (block - Geometry.DataStart) / (ulong)Geometry.ClusterBlocks);
+
+    internal VolumeSpace SpaceOf(Volume volume)
+    {
+        long unowned = (long)_clusters.FreeCount * Geometry.ClusterBlocks;
+        long kept = Math.Min(unowned, (long)_granter.ReservedClusters * Geometry.ClusterBlocks);
+        long free = volume.Allocator.FreeBlocks + volume.Allocator.PendingBlocks + unowned;
+        return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, free - kept);
+    }
+
+    private static VolumeRecord CatalogueRecord(PoolGeometry geometry, Guid uuid) => new(0, "(pool)", geometry.Anchor0, uuid, 0, false);
+
+    private static (ulong, ulong) NewHashKey()
+    {
+        Span<ulong> key = stackalloc ulong[2];
+        RandomNumberGenerator.Fill(System.Runtime.InteropServices.MemoryMarshal.AsBytes(key));
+        return (key[0], key[1]);
+    }
+
+    private int LogBlocks(VolumeOptions options)
+    {
+        // Large enough that checkpoints are rare under load, small against the pool.
+        long bytes = options.LogBytes > 0 ? options.LogBytes : Math.Clamp(SizeBytes / 256, 1 << 20, 16 << 20);
+        return (int)Math.Max(bytes / BlockBytes, Anchor.MinBlocks);
+    }
+
+    private async IoTask<string?> LoadAsync()
+    {
+        OpenResult<Volume> opened = await VolumeMount.OpenAsync(this, CatalogueRecord(Geometry, Uuid));
+        if (opened.Value is not { } catalogue) { return opened.Error; }
+        _catalogue = catalogue;
+        string? problem = await LoadItemsAsync(ItemType.ClusterRun, (key, value) => _clusters.TryAdd((uint)key.Sub, value))
+            ?? await LoadItemsAsync(ItemType.Volume, (key, value) =>
+            {
+                if (VolumeRecord.Read(key.Sub, value) is not { } record) { return false; }
+                _records.Add(record);
+                return true;
+            });
+        if (problem is not null) { return problem; }
+        foreach (VolumeRecord record in _records.Where(static r => r.IsBeingDeleted).ToArray())
+        {
+            Errno deleted = await FinishDeleteAsync(record);
+            if (deleted != Errno.None) { Report($"volume '{record.Name}' is still being deleted: {deleted}"); }
+        }
+        return null;
+    }
+
+    private async IoTask<string?> LoadItemsAsync(ItemType type, CatalogueItem add)
+    {
+        TreeKey from = new(0, type, 0), limit = new(0, type, TreeKey.SubMask);
+        for (;;)
+        {
+            Errno found = _catalogue.TryNext(from, limit, out TreeKey key, out ReadOnlySpan<byte> value);
+            if (found == Residency.NotResident)
+            {
+                found = await _catalogue.LoadMissingAsync();
+                if (found != Errno.None) { return $"the pool's metadata cannot be read: {found}"; }
+                continue;
+            }
+            if (found == Errno.ENOENT) { return null; }
+            if (found != Errno.None) { return $"the pool's metadata cannot be read: {found}"; }
+            if (!add(key, value)) { return $"the pool's metadata holds an impossible {type} item {key.Sub}"; }
+            from = key.Next();
+        }
+    }
+
+    private async IoTask<Errno> FinishDeleteAsync(VolumeRecord record)
+    {
+        foreach ((ClusterExtent extent, _) in _clusters.OwnedBy(record.Id).ToArray())
+        {
+            // Nothing of one volume may ever appear in another.
+            Errno cleared = await ClearAsync(extent);
+            if (cleared != Errno.None) { return cleared; }
+        }
+        Errno flushed = await Flusher.FlushAsync();
+        if (flushed != Errno.None) { return flushed; }
+        Errno released = await _granter.ReleaseAllAsync(record.Id);
+        if (released == Errno.None) { _records.RemoveAll(r => r.Id == record.Id); }
+        return released;
+    }
+
+    private async IoTask<Errno> ClearAsync(ClusterExtent extent)
+    {
+        const uint MaxClusters = 64;
+        for (uint at = extent.First; at < extent.First + extent.Count; at += MaxClusters)
+        {
+            uint count = Math.Min(MaxClusters, extent.First + extent.Count - at);
+            long offset = (long)Geometry.FirstBlock(at) * BlockBytes, length = (long)count * ClusterBytes;
+            Errno cleared = Bdev.SupportsUnmap && Bdev.UnmapReadsZero ? await Bdev.UnmapAsync(offset, length) : await Bdev.WriteZeroesAsync(offset, length);
+            if (cleared != Errno.None) { return cleared; }
+        }
+        return Errno.None;
+    }
+
+    private delegate bool CatalogueItem(TreeKey key, ReadOnlySpan<byte> value);
+}

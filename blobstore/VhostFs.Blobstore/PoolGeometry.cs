@@ -1,0 +1,74 @@
+using System.Numerics;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>What a new pool looks like. Zero: chosen from the size of the device.</summary>
+public sealed record FormatOptions
+{
+    /// <summary>Bytes of the unit in which volumes get space; a power of two, 128 KiB to 16 MiB. Default 1 MiB (128 KiB below 256 MiB).</summary>
+    public int ClusterBytes { get; init; }
+
+    /// <summary>Format even if the device holds a pool.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Uuid of the pool; a new one when null.</summary>
+    public Guid? Uuid { get; init; }
+}
+
+/// <summary>How a pool is opened.</summary>
+public sealed record PoolOptions
+{
+    /// <summary>Node memory; shared by pools that are given the same one.</summary>
+    public NodeCache? NodeCache { get; init; }
+
+    /// <summary>Takes one line for each thing that went wrong.</summary>
+    public Action<string>? Report { get; init; }
+
+    /// <summary>Unmap freed blocks.</summary>
+    public bool Unmap { get; init; } = true;
+}
+
+/// <summary>What a new volume looks like. Zero: chosen from the size of the pool.</summary>
+public sealed record VolumeOptions
+{
+    public bool DataChecksums { get; init; } = true;
+
+    public int LogBytes { get; init; }
+}
+
+/// <summary>Where things lie in a pool; fixed when it is formatted. In 4 KiB blocks.</summary>
+internal readonly record struct PoolGeometry(
+    ulong DeviceBlocks, ulong DataStart, int ClusterBlocks, uint ClusterCount, Anchor Anchor0, ulong Nodes0First, int Nodes0Blocks)
+{
+    public const int MaxClusterBlocks = 4096;
+    public const int MinClusterBlocks = 32;
+    public const long MinDeviceBytes = 8L << 20;
+    private const int Anchor0Blocks = 256;
+
+    public static PoolGeometry For(long deviceBytes, FormatOptions options)
+    {
+        ulong deviceBlocks = (ulong)deviceBytes / BlobData.BlockBytes;
+        int clusterBlocks = options.ClusterBytes > 0 ? options.ClusterBytes / BlobData.BlockBytes : deviceBytes < (256L << 20) ? 32 : 256;
+        var anchor = new Anchor(2, Anchor0Blocks);
+        ulong nodesFirst = Align(anchor.FirstBlock + Anchor0Blocks, NodePage.Blocks);
+        // One ClusterRun item of 36 bytes per cluster at the very worst, twice (copy-on-write), half-full nodes, and a floor for the catalogue.
+        ulong worstBytes = (deviceBlocks / (ulong)clusterBlocks * 36 * 4) + (2 << 20);
+        int nodesBlocks = (int)Align(worstBytes / BlobData.BlockBytes, NodePage.Blocks);
+        ulong dataStart = Align(nodesFirst + (ulong)nodesBlocks, (uint)clusterBlocks);
+        ulong limit = deviceBlocks - 2;
+        uint clusters = limit > dataStart ? (uint)Math.Min((limit - dataStart) / (ulong)clusterBlocks, uint.MaxValue / 2) : 0;
+        return new PoolGeometry(deviceBlocks, dataStart, clusterBlocks, clusters, anchor, nodesFirst, nodesBlocks);
+    }
+
+    public bool IsPlausible =>
+        ClusterBlocks is >= MinClusterBlocks and <= MaxClusterBlocks && BitOperations.IsPow2(ClusterBlocks)
+        && Anchor0.BlockCount >= Anchor.MinBlocks && Anchor0.FirstBlock >= 2
+        && Anchor0.FirstBlock + (ulong)Anchor0.BlockCount <= Nodes0First
+        && Nodes0First % NodePage.Blocks == 0 && Nodes0Blocks > 0 && Nodes0Blocks % NodePage.Blocks == 0
+        && Nodes0First + (ulong)Nodes0Blocks <= DataStart && DataStart % (ulong)ClusterBlocks == 0
+        && DataStart <= DeviceBlocks && ClusterCount <= (DeviceBlocks - DataStart) / (ulong)ClusterBlocks;
+
+    public ulong FirstBlock(uint cluster) => DataStart + ((ulong)cluster * (ulong)ClusterBlocks);
+
+    private static ulong Align(ulong value, ulong unit) => (value + unit - 1) / unit * unit;
+}

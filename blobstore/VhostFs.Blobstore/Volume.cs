@@ -1,0 +1,355 @@
+using System.Buffers.Binary;
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>What a change does to space: whether it may be refused on a full volume.</summary>
+public enum Admission
+{
+    /// <summary>Creates or writes: refused with ENOSPC when the volume is full.</summary>
+    Grow,
+
+    /// <summary>Unlinks, truncates, changes attributes: works on a full volume, from a reserve.</summary>
+    Release,
+}
+
+/// <summary>One volume: a tree of items, a log that makes changes durable, and blobs. Owned by one reactor.</summary>
+/// <remarks>
+/// <para>The pattern of use: reads and changes are synchronous over what is in memory. <see cref="Residency.NotResident"/> means: drop what you did,
+/// await <see cref="LoadMissingAsync"/>, start over. A change is one <see cref="Transaction"/>, begun and committed without an await in between, after
+/// <see cref="AdmitAsync"/>; its reply waits for <see cref="LoggedAsync"/> (survives the death of the process), fsync for <see cref="SyncAsync"/> (survives a power cut).</para>
+/// <para>Invariants: the tree in memory is the last durable tree plus every record since; a record is submitted to the log only after the data it names
+/// has been written; a failed log write or flush ends all changes until the volume is opened again.</para>
+/// </remarks>
+public sealed class Volume
+{
+    public const int MaxValueBytes = Tree.MaxValueBytes;
+
+    /// <summary>Nodes one transaction can make dirty: a few paths and their splits.</summary>
+    private const int NodesPerTransaction = 40;
+
+    /// <summary>More dirty nodes than this start a checkpoint: bounds the pause of the freeze (about 1 us a node) and the work after a crash.</summary>
+    private const int MaxDirtyNodes = 1024;
+
+    private readonly Pool _pool;
+    private readonly Checkpointer _checkpointer;
+    private readonly Background _background;
+
+    internal Volume(Pool pool, VolumeRecord record, VolumeHeader header)
+    {
+        _pool = pool;
+        Record = record;
+        Header = header;
+        Nodes = new NodeSpace();
+        var reader = new NodeReader(pool.Bdev, record.Id, Nodes.Owns, text => pool.Report($"volume '{record.Name}': {text}"));
+        Tree = new Tree(record.Id, pool.NodeCache, reader);
+        Allocator = new BlockAllocator(pool.Geometry.DataStart, pool.Geometry.ClusterBlocks);
+        Overlay = new ImageOverlay(pool.Pages);
+        NextInode = header.NextInode;
+        Log = null!;
+        _checkpointer = new Checkpointer(this, pool);
+        _background = new Background(this);
+        Data = new BlobData(this, pool);
+    }
+
+    public string Name => Record.Name;
+
+    public ulong Id => Record.Id;
+
+    public Guid Uuid => Record.Uuid;
+
+    /// <summary>Keys of the volume's name hashes.</summary>
+    public ulong HashKey0 => Header.HashKey0;
+
+    /// <inheritdoc cref="HashKey0"/>
+    public ulong HashKey1 => Header.HashKey1;
+
+    public bool HasDataChecksums => Header.Flags.HasFlag(VolumeFlags.DataChecksums);
+
+    /// <summary>Why the volume takes no more changes; null while it does.</summary>
+    public string? FailReason { get; private set; }
+
+    public bool Failed => FailReason is not null;
+
+    /// <summary>File contents.</summary>
+    public BlobData Data { get; }
+
+    /// <summary>No item exists yet.</summary>
+    public bool IsNew => NextInode == 1;
+
+    public VolumeStatistics Statistics { get; } = new();
+
+    public VolumeSpace Space => _pool.SpaceOf(this);
+
+    internal VolumeRecord Record { get; }
+
+    internal VolumeHeader Header { get; set; }
+
+    internal Tree Tree { get; }
+
+    internal NodeSpace Nodes { get; }
+
+    internal BlockAllocator Allocator { get; }
+
+    internal ImageOverlay Overlay { get; }
+
+    internal ReadEpochs Reads { get; } = new();
+
+    internal Log Log { get; private set; }
+
+    internal ulong NextInode { get; set; }
+
+    internal Checkpointer Checkpointer => _checkpointer;
+
+    /// <summary>In-place writes of a checkpoint are under way: no freed block may be used again before they end, one of them could be its old image.</summary>
+    internal bool HoldsFreedBlocks { get; set; }
+
+    /// <inheritdoc cref="Tree.TryGet"/>
+    /// <returns>None, ENOENT, NotResident, or EIO for a damaged node. The span is valid until the next change or await.</returns>
+    public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value) => Tree.TryGet(key, out value);
+
+    /// <summary>The first item with from &lt;= key &lt; limit; ENOENT when there is none.</summary>
+    public Errno TryNext(TreeKey from, TreeKey limit, out TreeKey key, out ReadOnlySpan<byte> value) => Tree.TryNext(from, limit, out key, out value);
+
+    public IoTask<Errno> LoadMissingAsync() => Tree.LoadMissingAsync();
+
+    /// <summary>Begins a change; see <see cref="AdmitAsync"/>.</summary>
+    public Transaction Begin()
+    {
+        _pool.Transaction.Open(this);
+        return _pool.Transaction;
+    }
+
+    /// <summary>A change may begin now, without waiting.</summary>
+    public bool TryAdmit(Admission admission) =>
+        FailReason is null && Log.HasRoom
+        && Nodes.FreeCount >= Tree.DirtyCount + NodesPerTransaction + (admission == Admission.Grow ? NodesPerTransaction : 0);
+
+    /// <summary>Waits until a change may begin: room in the log, node slots for the next checkpoint. The change must begin synchronously after this.</summary>
+    /// <returns>None, ENOSPC (only for Grow), or EIO when the volume has failed.</returns>
+    public IoTask<Errno> AdmitAsync(Admission admission) => TryAdmit(admission) ? new IoTask<Errno>(Errno.None) : AdmitSlowAsync(admission);
+
+    public bool IsLogged(ulong lsn) => lsn <= Log.LoggedLsn;
+
+    /// <summary>Completes when the record is on the bdev: the change survives the end of the process.</summary>
+    public IoTask<Errno> LoggedAsync(ulong lsn) => Failed && !IsLogged(lsn) ? new IoTask<Errno>(Errno.EIO) : Log.LoggedAsync(lsn);
+
+    /// <summary>Completes when everything committed before this call survives a power cut.</summary>
+    public IoTask<Errno> SyncAsync()
+    {
+        if (Failed) { return new IoTask<Errno>(Errno.EIO); }
+        return Log.LastLsn <= Log.DurableLsn ? new IoTask<Errno>(Errno.None) : SyncSlowAsync(Log.LastLsn);
+    }
+
+    /// <summary>A number that no inode of this volume ever had. 1 comes first: the root directory.</summary>
+    public ulong AllocateInode() => NextInode++;
+
+    /// <summary>Makes everything durable, writes a checkpoint and lets go of memory. All operations have ended.</summary>
+    public async IoTask<Errno> CloseAsync()
+    {
+        Errno result = FailReason is null ? await SyncAsync() : Errno.EIO;
+        await _checkpointer.IdleAsync();
+        if (result == Errno.None) { result = await _checkpointer.RunAsync(VolumeFlags.CleanlyClosed); }
+        _background.Stop();
+        Overlay.Clear();
+        Tree.Close();
+        _pool.Forget(this);
+        return result;
+    }
+
+    internal void StartLog(ulong lastLsn) =>
+        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, _pool.Pages, Fail) { NextInode = NextInode };
+
+    internal Errno Touch(TreeKey key) => Tree.Touch(key);
+
+    internal TreeKey AllocationKey(ulong block) => new(0, ItemType.Allocation, Allocator.ClusterOf(block));
+
+    internal ulong Commit(Transaction transaction)
+    {
+        ulong lsn = Log.LastLsn + 1;
+        var reader = new RecordReader(transaction.Record);
+        while (reader.MoveNext())
+        {
+            RecordOperation operation = reader.Current;
+            bool applied = Apply(operation);
+            Invariant.That(applied, "a staged change applies");
+            switch (operation.Code)
+            {
+                case RecordCode.Free:
+                    // The revoke rule: the block's old image must not be written any more.
+                    for (int i = 0; Overlay.Count > 0 && i < operation.Blocks.Count; i++) { Overlay.Forget(operation.Blocks.First + (ulong)i); }
+                    Allocator.Free(lsn, operation.Blocks, Reads.Current);
+                    break;
+                case RecordCode.Image:
+                    Overlay.Set(operation.Blocks.First, transaction.Images[operation.ImageIndex - Log.OpenImageCount]);
+                    break;
+            }
+        }
+        Invariant.That(!reader.IsBroken);
+        Log.NextInode = NextInode;
+        Log.Append(transaction.Record, transaction.Images);
+        Statistics.Transactions++;
+        if (Log.UsedBlocks > Log.RingBlocks / 2 || Tree.DirtyCount > MaxDirtyNodes) { _checkpointer.Start(); }
+        _background.Wake();
+        return lsn;
+    }
+
+    /// <summary>Applies one operation to the tree: the same code for a commit and for recovery. The paths are resident. False: the operation makes no sense.</summary>
+    internal bool Apply(in RecordOperation operation)
+    {
+        switch (operation.Code)
+        {
+            case RecordCode.Put:
+                Tree.Put(operation.Key, operation.Value);
+                return true;
+            case RecordCode.Delete:
+                return Tree.Delete(operation.Key);
+            case RecordCode.Patch:
+                return Tree.Patch(operation.Key, operation.PatchOffset, operation.Value);
+            case RecordCode.Allocate:
+                return MarkBlocks(operation.Blocks, inUse: true);
+            case RecordCode.Free:
+                return MarkBlocks(operation.Blocks, inUse: false);
+            default:
+                return true;
+        }
+    }
+
+    /// <summary>A log write or a flush failed: what it carried may or may not be there. No further change is promised to anybody.</summary>
+    internal void Fail(string reason)
+    {
+        if (FailReason is not null) { return; }
+        FailReason = reason;
+        _pool.Report($"volume '{Name}' takes no more changes: {reason}");
+        Log.Abort();
+    }
+
+    /// <summary>Makes freed blocks usable whose record is durable: unmapped first, when that is worth a command.</summary>
+    internal void ReleaseFreedBlocks()
+    {
+        if (HoldsFreedBlocks) { return; }
+        ulong oldest = Reads.Oldest;
+        while (Allocator.TryTakeReleasable(Log.DurableLsn, oldest, out BlockRun run)) { _pool.Unmapper.Release(Allocator, run); }
+    }
+
+    private bool MarkBlocks(BlockRun run, bool inUse)
+    {
+        if (!Allocator.Owns(run.First, run.Count)) { return false; }
+        TreeKey key = AllocationKey(run.First);
+        int clusterBlocks = _pool.Geometry.ClusterBlocks;
+        Span<byte> bitmap = stackalloc byte[PoolGeometry.MaxClusterBlocks / 8];
+        bitmap = bitmap[..(clusterBlocks / 8)];
+        if (Tree.TryGet(key, out ReadOnlySpan<byte> value) == Errno.None && value.Length == bitmap.Length) { value.CopyTo(bitmap); }
+        else { bitmap.Clear(); }
+        int first = (int)((run.First - _pool.Geometry.DataStart) % (ulong)clusterBlocks);
+        for (int bit = first; bit < first + run.Count; bit++)
+        {
+            if (inUse) { bitmap[bit / 8] |= (byte)(1 << (bit % 8)); }
+            else { bitmap[bit / 8] &= (byte)~(1 << (bit % 8)); }
+        }
+        Tree.Put(key, bitmap);
+        return true;
+    }
+
+    private async IoTask<Errno> AdmitSlowAsync(Admission admission)
+    {
+        bool checkpointed = false;
+        while (!TryAdmit(admission))
+        {
+            if (Failed) { return Errno.EIO; }
+            if (!Log.HasRoom)
+            {
+                if (Log.UsedBlocks > Log.RingBlocks / 3) { _checkpointer.Start(); }
+                await Log.Progress.WaitAsync();
+                continue;
+            }
+            // Node slots are short: more of them, or the ones that a checkpoint sets free.
+            if (Tree.DirtyCount < MaxDirtyNodes / 2 && await _pool.GrantNodesAsync(this)) { continue; }
+            if (checkpointed && Tree.DirtyCount == 0) { return Errno.ENOSPC; }
+            Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
+            if (done != Errno.None) { return done; }
+            if (checkpointed && admission == Admission.Grow && !TryAdmit(admission)) { return Errno.ENOSPC; }
+            checkpointed = true;
+        }
+        return Errno.None;
+    }
+
+    private async IoTask<Errno> SyncSlowAsync(ulong lsn)
+    {
+        Errno logged = await LoggedAsync(lsn);
+        if (logged != Errno.None) { return logged; }
+        if (lsn <= Log.DurableLsn) { return Errno.None; }
+        // Only what had completed when the flush began is proven by it.
+        ulong covered = Log.LoggedLsn;
+        Errno flushed = await _pool.Flusher.FlushAsync();
+        if (flushed != Errno.None)
+        {
+            Fail($"flushing {_pool.Bdev.Name} failed: {flushed}");
+            return flushed;
+        }
+        Log.SetDurable(covered);
+        Statistics.Syncs++;
+        ReleaseFreedBlocks();
+        return Failed ? Errno.EIO : Errno.None;
+    }
+
+    /// <summary>Bounds what a power cut can take (one second), and tells the log what is durable when the volume falls idle. Runs only while there is something to do.</summary>
+    private sealed class Background(Volume volume)
+    {
+        private const long TickNs = 100_000_000;
+        private const int TicksToSync = 10;
+        private bool _isRunning;
+        private bool _isStopped;
+
+        public void Wake()
+        {
+            if (_isRunning || _isStopped) { return; }
+            _isRunning = true;
+            _ = RunAsync();
+        }
+
+        public void Stop() => _isStopped = true;
+
+        private async IoTask<Errno> RunAsync()
+        {
+            int ticks = 0;
+            while (!_isStopped && !volume.Failed)
+            {
+                ulong before = volume.Log.LastLsn;
+                if (await VhostFs.Reactor.Reactor.Current.DelayAsync(TickNs) != Errno.None || _isStopped || volume.Failed) { break; }
+                if (volume.Log.LastLsn > volume.Log.DurableLsn)
+                {
+                    if (++ticks < TicksToSync) { continue; }
+                    ticks = 0;
+                    await volume.SyncAsync();
+                }
+                else if (volume.Log.LastLsn == before)
+                {
+                    volume.ReleaseFreedBlocks();
+                    volume.Log.WriteMarker();
+                    if (!volume.Log.IsMarkerDue && volume.Allocator.PendingBlocks == 0) { break; }
+                }
+            }
+            _isRunning = false;
+            return Errno.None;
+        }
+    }
+}
+
+/// <summary>Sizes in 4 KiB blocks.</summary>
+/// <param name="AvailableBlocks">Free less what is kept back so that a full volume can still be emptied.</param>
+public readonly record struct VolumeSpace(long TotalBlocks, long FreeBlocks, long AvailableBlocks);
+
+/// <summary>Counters of one volume.</summary>
+public sealed class VolumeStatistics
+{
+    public long Transactions { get; set; }
+
+    public long Syncs { get; set; }
+
+    public long Checkpoints { get; set; }
+
+    public long ChecksumErrors { get; set; }
+}

@@ -1,0 +1,204 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>Opens a volume: header, tree, log replay, and a checkpoint that makes the recovered state the durable one before anything else happens.</summary>
+internal static class VolumeMount
+{
+    private const int BlockBytes = BlobData.BlockBytes;
+
+    /// <summary>Writes an empty volume: a root leaf in the first node slot and a header. Nothing refers to it yet.</summary>
+    public static async IoTask<Errno> FormatAsync(IBdev bdev, VolumeRecord record, ulong firstNodeBlock, VolumeFlags flags, (ulong, ulong) hashKey)
+    {
+        using var memory = new NativeBuffer(NodePage.Bytes, zeroed: true);
+        using var list = new IoVecList(1);
+        list.Add(memory.Slice(0, BlockBytes));
+        // All four slots first: an old header with a higher generation must not come back to life.
+        for (ulong generation = 0; generation < 2; generation++)
+        {
+            (ulong first, ulong second) = record.Anchor.HeaderSlots(generation);
+            IoResult one = await bdev.WriteAsync((long)first * BlockBytes, list.View());
+            IoResult two = await bdev.WriteAsync((long)second * BlockBytes, list.View());
+            if (one.IsError || two.IsError) { return one.IsError ? one.Errno : two.Errno; }
+        }
+        NodePointer root = MakeEmptyRoot(memory, record.Id, firstNodeBlock);
+        list.Clear();
+        list.Add(memory.Vec);
+        IoResult written = await bdev.WriteAsync((long)firstNodeBlock * BlockBytes, list.View());
+        Errno flushed = written.IsError ? written.Errno : await bdev.FlushAsync();
+        if (flushed != Errno.None) { return flushed; }
+        var header = new VolumeHeader
+        {
+            Flags = flags | VolumeFlags.CleanlyClosed,
+            Uuid = record.Uuid,
+            VolumeId = record.Id,
+            Generation = 1,
+            LogEpoch = 0,
+            Root = root,
+            Height = 1,
+            Tail = new LogTail(1, 0, 0),
+            NextInode = 1,
+            SnapshotEpoch = 1,
+            HashKey0 = hashKey.Item1,
+            HashKey1 = hashKey.Item2,
+        };
+        memory.Span.Clear();
+        header.Write(memory.Span);
+        list.Clear();
+        list.Add(memory.Slice(0, BlockBytes));
+        (ulong a, ulong b) = record.Anchor.HeaderSlots(header.Generation);
+        foreach (ulong slot in new[] { a, b })
+        {
+            written = await bdev.WriteAsync((long)slot * BlockBytes, list.View());
+            if (written.IsError) { return written.Errno; }
+        }
+        return await bdev.FlushAsync();
+    }
+
+    public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)
+    {
+        string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
+        VolumeHeader? header = await ReadHeaderAsync(pool.Bdev, record);
+        if (header is null) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
+        var volume = new Volume(pool, record, header);
+        string? problem = await OpenTreeAsync(pool, volume, header) ?? await ReplayAsync(pool, volume, header);
+        if (problem is not null)
+        {
+            volume.Tree.Close();
+            return $"{what}: {problem}";
+        }
+        return volume;
+    }
+
+    private static unsafe NodePointer MakeEmptyRoot(NativeBuffer memory, ulong volumeId, ulong block)
+    {
+        memory.Span.Clear();
+        var page = new NodePage((byte*)memory.Address);
+        page.Initialize(0, volumeId);
+        page.Address = block;
+        page.BirthEpoch = 1;
+        return new NodePointer(block, 1, page.Seal());
+    }
+
+    private static async IoTask<VolumeHeader?> ReadHeaderAsync(IBdev bdev, VolumeRecord record)
+    {
+        using var memory = new NativeBuffer(BlockBytes);
+        using var list = new IoVecList(1);
+        list.Add(memory.Vec);
+        VolumeHeader? newest = null;
+        for (int slot = 0; slot < 4; slot++)
+        {
+            (ulong first, ulong second) = record.Anchor.HeaderSlots((ulong)slot & 1);
+            IoResult read = await bdev.ReadAsync((long)(slot < 2 ? first : second) * BlockBytes, list.View());
+            if (read.IsError) { continue; }
+            VolumeHeader? header = VolumeHeader.Read(memory.Span, record.Id, record.Anchor.RingBlocks);
+            if (header is not null && header.Uuid == record.Uuid && (newest is null || header.Generation > newest.Generation)) { newest = header; }
+        }
+        return newest;
+    }
+
+    private static async IoTask<string?> OpenTreeAsync(Pool pool, Volume volume, VolumeHeader header)
+    {
+        pool.AddClusters(volume);
+        Errno opened = await volume.Tree.OpenAsync(header.Root, header.Height);
+        if (opened != Errno.None) { return $"the root of its tree cannot be used: {opened}"; }
+        Errno visited = await volume.Tree.VisitAddressesAsync(volume.Nodes.TryMarkUsed);
+        return visited == Errno.None ? null : $"an internal node of its tree cannot be used: {visited}";
+    }
+
+    private static async IoTask<string?> ReplayAsync(Pool pool, Volume volume, VolumeHeader header)
+    {
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, volume.Record.Anchor, header);
+        if (scanned.Value is not { } scan) { return scanned.Error; }
+        using LogScan log = scan;
+        if (log.EndLsn < log.ProvenLsn)
+        {
+            return $"its log ends at record {log.EndLsn}, but record {log.ProvenLsn} had been durable: the device lost acknowledged data; the volume is not opened for writing";
+        }
+        var prefix = new LogPrefix(pool.Bdev, log, block => pool.IsDataBlock(volume, block));
+        Errno found = await prefix.FindAsync(header.CheckpointLsn);
+        if (found != Errno.None) { return $"verifying the end of its log failed: {found}"; }
+        foreach (ScannedRecord record in log.Records)
+        {
+            if (record.Lsn > prefix.CutLsn) { break; }
+            Errno applied = await ApplyAsync(volume, log, record);
+            if (applied != Errno.None) { return $"record {record.Lsn} of its log cannot be applied: {applied}"; }
+        }
+        volume.NextInode = Math.Max(header.NextInode, log.NextInode);
+        volume.StartLog(prefix.CutLsn);
+        using (var writes = new ParallelWrites(pool.Bdev, 16))
+        {
+            foreach ((ulong block, IoVec image) in prefix.Images)
+            {
+                if (!pool.IsDataBlock(volume, block)) { return $"its log holds an image for block {block}, which is not a data block of it"; }
+                await writes.AddAsync(block, image);
+            }
+            Errno written = await writes.FinishAsync();
+            if (written != Errno.None) { return $"writing images of its log in place failed: {written}"; }
+        }
+        Errno loaded = await LoadAllocationAsync(pool, volume);
+        if (loaded != Errno.None) { return $"its allocation items cannot be read: {loaded}"; }
+        // From here on the old log is history: the new header starts a new one, in a new epoch, so that nothing rejected above can be taken up again.
+        // The checkpoint's first flush covers the images.
+        Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);
+        return checkpointed == Errno.None ? null : $"the checkpoint after recovery failed: {checkpointed}";
+    }
+
+    private static async IoTask<Errno> ApplyAsync(Volume volume, LogScan log, ScannedRecord record)
+    {
+        int next = 0;
+        for (;;)
+        {
+            Errno applied = TryApply(volume, log.RecordBytes(record), ref next);
+            if (applied != Residency.NotResident) { return applied; }
+            Errno loaded = await volume.LoadMissingAsync();
+            if (loaded != Errno.None) { return loaded; }
+        }
+    }
+
+    /// <summary>Applies the operations from <paramref name="next"/> on, until a node is missing.</summary>
+    private static Errno TryApply(Volume volume, ReadOnlySpan<byte> record, ref int next)
+    {
+        var reader = new RecordReader(record);
+        for (int i = 0; reader.MoveNext(); i++)
+        {
+            if (i < next) { continue; }
+            RecordOperation operation = reader.Current;
+            if (operation.Code is RecordCode.Data or RecordCode.Image) { next = i + 1; continue; }
+            if (operation.Code is RecordCode.Allocate or RecordCode.Free && !volume.Allocator.Owns(operation.Blocks.First, operation.Blocks.Count)) { return Errno.EIO; }
+            TreeKey key = operation.Code is RecordCode.Allocate or RecordCode.Free ? volume.AllocationKey(operation.Blocks.First) : operation.Key;
+            Errno touched = volume.Touch(key);
+            if (touched != Errno.None) { return touched; }
+            if (!volume.Apply(operation)) { return Errno.EIO; }
+            next = i + 1;
+        }
+        return Errno.None;
+    }
+
+    private static async IoTask<Errno> LoadAllocationAsync(Pool pool, Volume volume)
+    {
+        TreeKey from = new(0, ItemType.Allocation, 0), limit = new(0, ItemType.Snapshot, 0);
+        volume.Allocator.Clear();
+        var present = new HashSet<uint>();
+        for (;;)
+        {
+            Errno found = volume.TryNext(from, limit, out TreeKey key, out ReadOnlySpan<byte> bitmap);
+            if (found == Residency.NotResident)
+            {
+                found = await volume.LoadMissingAsync();
+                if (found != Errno.None) { return found; }
+                continue;
+            }
+            if (found == Errno.ENOENT) { break; }
+            if (found != Errno.None) { return found; }
+            if (!pool.IsDataCluster(volume, key.Sub) || bitmap.Length != pool.Geometry.ClusterBlocks / 8) { return Errno.EIO; }
+            volume.Allocator.AddCluster((uint)key.Sub, bitmap);
+            present.Add((uint)key.Sub);
+            from = key.Next();
+        }
+        pool.AddFreeDataClusters(volume, present);
+        return Errno.None;
+    }
+}

@@ -1,0 +1,44 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace VhostFs.Blobstore;
+
+/// <summary>A volume in the pool's catalogue (docs/blobstore-format.md, section 5).</summary>
+internal sealed record VolumeRecord(ulong Id, string Name, Anchor Anchor, Guid Uuid, long CreatedSeconds, bool IsBeingDeleted)
+{
+    public const int MaxNameBytes = 255;
+    private const int NameOffset = 50;
+
+    public static TreeKey Key(ulong id) => new(0, ItemType.Volume, id);
+
+    public byte[] ToBytes()
+    {
+        byte[] name = Encoding.UTF8.GetBytes(Name);
+        var bytes = new byte[NameOffset + name.Length];
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes, Anchor.FirstBlock);
+        BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(8), Anchor.BlockCount);
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes.AsSpan(12), IsBeingDeleted ? 1u : 0u);
+        BinaryPrimitives.WriteInt64LittleEndian(bytes.AsSpan(16), CreatedSeconds);
+        Uuid.TryWriteBytes(bytes.AsSpan(24));
+        BinaryPrimitives.WriteUInt16LittleEndian(bytes.AsSpan(48), (ushort)name.Length);
+        name.CopyTo(bytes, NameOffset);
+        return bytes;
+    }
+
+    public static VolumeRecord? Read(ulong id, ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length < NameOffset) { return null; }
+        int nameBytes = BinaryPrimitives.ReadUInt16LittleEndian(bytes[48..]);
+        if (bytes.Length != NameOffset + nameBytes || nameBytes is 0 or > MaxNameBytes) { return null; }
+        return new VolumeRecord(
+            id,
+            Encoding.UTF8.GetString(bytes[NameOffset..]),
+            new Anchor(BinaryPrimitives.ReadUInt64LittleEndian(bytes), BinaryPrimitives.ReadInt32LittleEndian(bytes[8..])),
+            new Guid(bytes.Slice(24, 16)),
+            BinaryPrimitives.ReadInt64LittleEndian(bytes[16..]),
+            (BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]) & 1) != 0);
+    }
+}
+
+/// <summary>A volume as lists show it. Sizes in bytes.</summary>
+public sealed record VolumeInfo(string Name, ulong Id, Guid Uuid, DateTimeOffset Created, long AllocatedBytes, bool IsOpen);
