@@ -93,6 +93,7 @@ internal sealed class BlobMap(Volume volume)
     private Errno StageImages(Transaction transaction, BlobChange change, ulong group, int first, int limit)
     {
         TreeKey key = ExtentGroup.Key(change.Blob, group);
+        Span<byte> crc = stackalloc byte[4];
         for (int i = first; i < limit; i++)
         {
             if (volume.HasDataChecksums)
@@ -101,7 +102,6 @@ internal sealed class BlobMap(Volume volume)
                 if (found != Errno.None) { return found == Errno.ENOENT ? Errno.EIO : found; }
                 int block = (int)(change[i].Logical % ExtentGroup.Blocks);
                 if (!ExtentGroup.TryFind(value, block, block + 1, hasCrcs: true, out ExtentPart part) || part.Physical != change[i].Physical) { return Errno.EIO; }
-                Span<byte> crc = stackalloc byte[4];
                 BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].Crc);
                 Errno patched = transaction.Patch(key, ExtentGroup.CrcOffset(value, part.CrcIndex), crc);
                 if (patched != Errno.None) { return patched; }

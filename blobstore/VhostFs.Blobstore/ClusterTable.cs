@@ -15,16 +15,23 @@ internal enum ClusterKind : byte
 internal readonly record struct ClusterExtent(uint First, uint Count);
 
 /// <summary>Who owns which cluster: the ClusterRun items of volume 0, in memory.</summary>
-internal sealed class ClusterTable(uint clusterCount)
+internal sealed class ClusterTable
 {
     public const int ValueBytes = 16;
-    private readonly ClusterKind[] _kind = new ClusterKind[clusterCount];
-    private readonly ulong[] _owner = new ulong[clusterCount];
+    private readonly ClusterKind[] _kind;
+    private readonly ulong[] _owner;
     private uint _hint;
 
-    public uint FreeCount { get; private set; } = clusterCount;
+    public ClusterTable(uint clusterCount)
+    {
+        _kind = new ClusterKind[clusterCount];
+        _owner = new ulong[clusterCount];
+        FreeCount = clusterCount;
+    }
 
-    public uint Count => clusterCount;
+    public uint FreeCount { get; private set; }
+
+    public uint Count => (uint)_kind.Length;
 
     public static TreeKey Key(uint first) => new(0, ItemType.ClusterRun, first);
 
@@ -41,7 +48,7 @@ internal sealed class ClusterTable(uint clusterCount)
         if (value.Length != ValueBytes) { return false; }
         uint count = BinaryPrimitives.ReadUInt32LittleEndian(value);
         uint kind = BinaryPrimitives.ReadUInt32LittleEndian(value[4..]);
-        if (count == 0 || first >= clusterCount || count > clusterCount - first || kind is 0 or > (uint)ClusterKind.Data) { return false; }
+        if (count == 0 || first >= Count || count > Count - first || kind is 0 or > (uint)ClusterKind.Data) { return false; }
         var extent = new ClusterExtent(first, count);
         if (!IsFree(extent)) { return false; }
         Set(extent, (ClusterKind)kind, BinaryPrimitives.ReadUInt64LittleEndian(value[8..]));
@@ -63,11 +70,11 @@ internal sealed class ClusterTable(uint clusterCount)
     {
         for (uint pass = 0; pass < 2; pass++)
         {
-            for (uint at = pass == 0 ? _hint : 0; at < clusterCount; at++)
+            for (uint at = pass == 0 ? _hint : 0; at < Count; at++)
             {
                 if (_kind[at] != ClusterKind.Free) { continue; }
                 uint count = 1;
-                while (count < wanted && at + count < clusterCount && _kind[at + count] == ClusterKind.Free) { count++; }
+                while (count < wanted && at + count < Count && _kind[at + count] == ClusterKind.Free) { count++; }
                 if (count == wanted || !exact)
                 {
                     extent = new ClusterExtent(at, count);
@@ -83,12 +90,12 @@ internal sealed class ClusterTable(uint clusterCount)
 
     public IEnumerable<(ClusterExtent Extent, ClusterKind Kind)> OwnedBy(ulong owner)
     {
-        for (uint at = 0; at < clusterCount;)
+        for (uint at = 0; at < Count;)
         {
             if (_kind[at] == ClusterKind.Free || _owner[at] != owner) { at++; continue; }
             uint first = at;
             ClusterKind kind = _kind[at];
-            while (at < clusterCount && _kind[at] == kind && _owner[at] == owner) { at++; }
+            while (at < Count && _kind[at] == kind && _owner[at] == owner) { at++; }
             yield return (new ClusterExtent(first, at - first), kind);
         }
     }
@@ -98,7 +105,7 @@ internal sealed class ClusterTable(uint clusterCount)
     public long CountOf(ulong owner)
     {
         long count = 0;
-        for (uint i = 0; i < clusterCount; i++) { count += _kind[i] != ClusterKind.Free && _owner[i] == owner ? 1 : 0; }
+        for (uint i = 0; i < Count; i++) { count += _kind[i] != ClusterKind.Free && _owner[i] == owner ? 1 : 0; }
         return count;
     }
 

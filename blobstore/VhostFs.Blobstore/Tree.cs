@@ -25,7 +25,7 @@ internal readonly record struct NodePointer(ulong Address, ulong BirthEpoch, uin
 /// <remarks>All calls are synchronous. One that needs a node that is not in memory answers <see cref="Residency.NotResident"/>, has changed
 /// nothing, and has remembered the node for <see cref="LoadMissingAsync"/>. Invariants: the ancestors of a resident node are resident; the ancestors of a dirty
 /// node are dirty; a node that is part of the last durable tree is never overwritten (its address goes to <see cref="Obsolete"/> when it changes).</remarks>
-internal sealed unsafe class Tree
+internal sealed class Tree
 {
     /// <summary>At least four of these fit in a node.</summary>
     public const int MaxValueBytes = 3900;
@@ -154,7 +154,7 @@ internal sealed unsafe class Tree
     public IoTask<Errno> LoadMissingAsync() => ReadNodeAsync(_missing, _missingLevel);
 
     /// <summary>Gives every dirty node a new address and its checksum, and hands their pages to the caller to write. Changes after this clone.</summary>
-    public NodePointer Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
+    public unsafe NodePointer Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
     {
         _freezeRound++;
         _dirty.Sort(static (a, b) => a.Level - b.Level);
@@ -186,7 +186,7 @@ internal sealed unsafe class Tree
     }
 
     /// <summary>The pages are written (or will never be): nodes that did not change meanwhile are clean, the others have their own page.</summary>
-    public void Thaw(List<FrozenNode> frozen)
+    public unsafe void Thaw(List<FrozenNode> frozen)
     {
         foreach (FrozenNode entry in frozen)
         {
@@ -319,16 +319,16 @@ internal sealed unsafe class Tree
         return read;
     }
 
-    private Node RentForRead(int level)
+    private unsafe Node RentForRead(int level)
     {
         var node = new Node(_cache.RentPage(), level);
         _cache.Add(node);
         return node;
     }
 
-    private static IoVec Vec(Node node) => new((nuint)node.Bytes, NodePage.Bytes);
+    private static unsafe IoVec Vec(Node node) => new((nuint)node.Bytes, NodePage.Bytes);
 
-    private Node NewNode(int level)
+    private unsafe Node NewNode(int level)
     {
         var node = new Node(_cache.RentPage(), level);
         node.Page.Initialize(level, _volumeId);
@@ -343,7 +343,7 @@ internal sealed unsafe class Tree
         for (int level = Height - 1; level >= 0; level--) { MakeWritable(_path[level]); }
     }
 
-    private void MakeWritable(Node node)
+    private unsafe void MakeWritable(Node node)
     {
         if (node.IsDirty) { return; }
         node.IsDirty = true;
@@ -441,7 +441,7 @@ internal sealed unsafe class Tree
             Kill(node);
             node = parent;
         }
-        if (node.Level == 0 && node.Page.UsedBytes < NodePage.CapacityBytes / 4) { JoinNeighbour(node); }
+        if (node.Level == 0 && node.Page.UsedBytes < NodePage.CapacityBytes / 4) { JoinNeighbour(); }
         if (Root.Level > 0 && Root.Page.Count == 0)
         {
             // Everything is gone: the root becomes an empty leaf.
@@ -505,7 +505,5 @@ internal readonly record struct FrozenNode(Node Node, nint Page)
 {
     public IoVec Vec => new((nuint)Page, NodePage.Bytes);
 
-    public ulong Address => new NodePage(PagePointer).Address;
-
-    private unsafe byte* PagePointer => (byte*)Page;
+    public unsafe ulong Address => new NodePage((byte*)Page).Address;
 }
