@@ -1,0 +1,73 @@
+using Xunit;
+
+namespace VhostFs.Guest.Tests;
+
+[Trait("Kind", "Guest")]
+public class SessionTests
+{
+    [GuestFact]
+    public void Mounting_and_unmounting_ten_times_leaks_nothing()
+    {
+        const string cycles = """
+            for i in 1 2 3 4 5 6 7 8 9 10; do
+                mount -t virtiofs $TAGS /mnt || exit 1
+                echo $i >/mnt/file$i && ls -l /mnt >/dev/null || exit 2
+                cd /; umount /mnt || exit 3
+            done
+            """;
+        using var daemon = new Daemon();
+        Guest.Succeeds(daemon, Guest.Trixie, cycles, "--no-mount");
+        int descriptors = SettledDescriptorCount(daemon);
+        long residentKib = daemon.ResidentKib;
+        Guest.Succeeds(daemon, Guest.Trixie, cycles, "--no-mount");
+        Assert.True(SettledDescriptorCount(daemon) <= descriptors, $"{daemon.DescriptorCount} descriptors instead of {descriptors}");
+        Assert.True(daemon.ResidentKib < residentKib + 64 * 1024, $"{daemon.ResidentKib} KiB instead of {residentKib}");
+        daemon.Stop();
+        daemon.AssertClean();
+    }
+
+    [GuestFact]
+    public void A_guest_reboots_without_unmounting()
+    {
+        using var daemon = new Daemon();
+        string output = Guest.Succeeds(daemon, Guest.Trixie, """
+            if [ -e marker ]; then echo "second boot finds: $(cat marker)"; exit 0; fi
+            echo written before the reset >marker; sync
+            exec 7<marker; rm -f forgotten; echo x >forgotten
+            reboot -n -f
+            sleep 60
+            """, "--reboots");
+        Assert.Contains("second boot finds: written before the reset", output, StringComparison.Ordinal);
+        daemon.Stop();
+        daemon.AssertClean();
+    }
+
+    [GuestFact]
+    public void A_guest_that_is_killed_leaves_a_daemon_that_serves_the_next()
+    {
+        using var daemon = new Daemon();
+        var written = new ManualResetEventSlim();
+        using (Command guest = Guest.Start(daemon, Guest.Bookworm, "echo kept >file; sync; exec 7<file; rm file; echo kept >other; sync; echo ready; sleep 100",
+            onLine: line => { if (line == "ready") { written.Set(); } }))
+        {
+            Assert.True(written.Wait(TimeSpan.FromMinutes(2)), guest.Error);
+        }
+        Assert.Equal("kept\n", Guest.Succeeds(daemon, Guest.Bookworm, "cat other"));
+        daemon.Stop();
+        daemon.AssertClean();
+    }
+
+    // The connection of a guest that has ended is closed a moment later.
+    private static int SettledDescriptorCount(Daemon daemon)
+    {
+        int count = daemon.DescriptorCount;
+        for (int calm = 0; calm < 5; calm++)
+        {
+            Thread.Sleep(200);
+            int next = daemon.DescriptorCount;
+            if (next != count) { calm = -1; }
+            count = next;
+        }
+        return count;
+    }
+}
