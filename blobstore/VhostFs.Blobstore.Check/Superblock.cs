@@ -1,0 +1,95 @@
+using System.Buffers.Binary;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore.Check;
+
+/// <summary>Section 2 of the format: what one valid superblock copy says.</summary>
+internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlocks, ulong DataStart, uint ClusterBlocks, uint ClusterCount,
+    ulong AnchorFirst, uint AnchorBlocks, ulong NodeAreaFirst, uint NodeAreaBlocks, Guid PoolUuid, ulong Incompatible, ulong ReadOnlyCompatible)
+{
+    private const int Version = 1;
+
+    /// <summary>The newest valid copy of the four, or null; reports copies that are missing.</summary>
+    public static async IoTask<Superblock?> FindAsync(BlockReader reader, CheckReport report)
+    {
+        if (reader.BlockCount < 8)
+        {
+            report.Error("superblock", "device", $"the device has only {reader.BlockCount} blocks");
+            return null;
+        }
+        var block = new byte[BlockReader.BlockBytes];
+        ulong[] places = [0, 1, reader.BlockCount - 2, reader.BlockCount - 1];
+        var copies = new Superblock?[places.Length];
+        for (int i = 0; i < places.Length; i++)
+        {
+            copies[i] = await reader.ReadAsync(places[i], block) ? Parse(block, parity: (uint)i % 2) : null;
+        }
+        // A device that has grown since: the second pair is where the end was.
+        if (copies.FirstOrDefault(copy => copy is not null) is { } any && any.DeviceBlocks is >= 8 && any.DeviceBlocks < reader.BlockCount)
+        {
+            for (int i = 2; i < places.Length; i++)
+            {
+                places[i] = any.DeviceBlocks - 4 + (ulong)i;
+                copies[i] = await reader.ReadAsync(places[i], block) ? Parse(block, parity: (uint)i % 2) : null;
+            }
+        }
+        return Choose(copies, places, report);
+    }
+
+    /// <summary>Null: the geometry holds together and lies on the device.</summary>
+    public string? GeometryError(ulong deviceBlocks)
+    {
+        if (DeviceBlocks > deviceBlocks) { return $"it was made for {DeviceBlocks} blocks, the device has {deviceBlocks}"; }
+        if (ClusterBlocks is < 32 or > 4096 || (ClusterBlocks & (ClusterBlocks - 1)) != 0) { return $"a cluster of {ClusterBlocks} blocks is not a power of two in 32..4096"; }
+        if (DataStart % ClusterBlocks != 0) { return $"the data start {DataStart} is not a multiple of the cluster size"; }
+        if (DataStart > DeviceBlocks || (ulong)ClusterCount * ClusterBlocks + 2 > DeviceBlocks - DataStart) { return $"{ClusterCount} clusters from block {DataStart} do not fit on the device"; }
+        if (!LiesBefore(AnchorFirst, AnchorBlocks, DataStart)) { return "the anchor of volume 0 is not between the superblocks and the clusters"; }
+        if (!LiesBefore(NodeAreaFirst, NodeAreaBlocks, DataStart)) { return "the node area of volume 0 is not between the superblocks and the clusters"; }
+        if (AnchorFirst < NodeAreaFirst + NodeAreaBlocks && NodeAreaFirst < AnchorFirst + AnchorBlocks) { return "anchor and node area of volume 0 overlap"; }
+        if (AnchorBlocks < 16) { return "the anchor of volume 0 is shorter than 16 blocks"; }
+        if (NodeAreaFirst % 4 != 0 || NodeAreaBlocks % 4 != 0) { return "the node area of volume 0 is not made of whole nodes"; }
+        return null;
+    }
+
+    private static bool LiesBefore(ulong first, uint count, ulong limit) => first >= 2 && first <= limit && count <= limit - first;
+
+    private static Superblock? Choose(Superblock?[] copies, ulong[] places, CheckReport report)
+    {
+        int chosen = -1;
+        for (int i = 0; i < copies.Length; i++)
+        {
+            if (copies[i] is { } copy && (chosen < 0 || copy.Generation > copies[chosen]!.Generation)) { chosen = i; }
+        }
+        if (chosen < 0)
+        {
+            report.Error("superblock", "device", "no valid copy of the superblock; this is not a vhostfs pool, or all four copies are damaged");
+            return null;
+        }
+        int twin = (chosen + 2) % 4;
+        Superblock newest = copies[chosen]!;
+        if (copies[twin] is null || copies[twin]!.Generation != newest.Generation)
+        {
+            report.Warning("superblock", $"block {places[twin]}", $"there is only one copy of generation {newest.Generation}");
+        }
+        else if (copies[twin] != newest)
+        {
+            report.Error("superblock", $"block {places[twin]}", $"the two copies of generation {newest.Generation} differ");
+        }
+        if (newest.Incompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown incompatible features 0x{newest.Incompatible:x}"); }
+        return newest;
+    }
+
+    private static Superblock? Parse(ReadOnlySpan<byte> block, uint parity)
+    {
+        if (!block[..8].SequenceEqual("VHFSPOOL"u8) || !Checksum.HoldsAtEnd(block)) { return null; }
+        if (BinaryPrimitives.ReadUInt32LittleEndian(block[8..]) != Version || BinaryPrimitives.ReadUInt32LittleEndian(block[12..]) != BlockReader.BlockBytes) { return null; }
+        ulong generation = U64(block, 56);
+        if (generation % 2 != parity) { return null; } // a copy that was written to the wrong place
+        return new Superblock(generation, U64(block, 64), U64(block, 72), U64(block, 80), U32(block, 88), U32(block, 92), U64(block, 96), U32(block, 104),
+            U64(block, 112), U32(block, 120), new Guid(block.Slice(40, 16)), U64(block, 16), U64(block, 24));
+    }
+
+    private static ulong U64(ReadOnlySpan<byte> block, int offset) => BinaryPrimitives.ReadUInt64LittleEndian(block[offset..]);
+
+    private static uint U32(ReadOnlySpan<byte> block, int offset) => BinaryPrimitives.ReadUInt32LittleEndian(block[offset..]);
+}

@@ -1,0 +1,79 @@
+using System.Buffers;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobstore.Check;
+
+/// <summary>Reads one volume as recovery would leave it: header, tree, log. The result holds every item and the images that would be written.</summary>
+internal sealed class VolumeReader : IDisposable
+{
+    private const uint MaxRingBlocks = 1 << 18; // 1 GiB, sixteen times the largest log
+
+    private readonly BlockReader _reader;
+    private readonly CheckReport _report;
+    private readonly Anchor _anchor;
+    private readonly ClusterMap? _clusters;
+    private readonly TreeWalker _walker;
+    private readonly LogReplay _replay;
+    private byte[] _ring = [];
+
+    /// <param name="reader">The device.</param>
+    /// <param name="report">Takes the findings.</param>
+    /// <param name="anchor">Where the volume begins.</param>
+    /// <param name="clusters">Null for volume 0.</param>
+    /// <param name="isNodeSpace">A node of this volume may lie at this block.</param>
+    public VolumeReader(BlockReader reader, CheckReport report, Anchor anchor, ClusterMap? clusters, Func<ulong, bool> isNodeSpace)
+    {
+        _reader = reader;
+        _report = report;
+        _anchor = anchor;
+        _clusters = clusters;
+        _walker = new TreeWalker(reader, report, anchor.Name, anchor.VolumeId, isNodeSpace);
+        _replay = new LogReplay(reader, report, anchor.Name, anchor.VolumeId, clusters);
+    }
+
+    public ItemTable Items => _walker.Items;
+
+    public IReadOnlyDictionary<ulong, ReadOnlyMemory<byte>> Images => _replay.Images;
+
+    public ulong NextInode => _replay.NextInode;
+
+    /// <summary>The header, or null when the volume cannot be read; findings say why. A damaged tree is still returned as far as it goes.</summary>
+    public async IoTask<Header?> ReadAsync(ulong poolEpoch)
+    {
+        if (_anchor.Blocks < 16 || _anchor.RingBlocks > MaxRingBlocks)
+        {
+            _report.Error("header", _anchor.Name, $"an anchor of {_anchor.Blocks} blocks is not possible");
+            return null;
+        }
+        Header? header = await Header.FindAsync(_reader, _anchor, _report);
+        if (header is null) { return null; }
+        if (header.FieldError(_anchor, poolEpoch) is { } wrong)
+        {
+            _report.Error("header", _anchor.Name, wrong);
+            return null;
+        }
+        await _walker.WalkAsync(header);
+
+        int ringBytes = (int)_anchor.RingBlocks * BlockReader.BlockBytes;
+        _ring = ArrayPool<byte>.Shared.Rent(ringBytes);
+        if (!await _reader.ReadAsync(_anchor.RingFirst, _ring.AsMemory(0, ringBytes)))
+        {
+            _report.Error("log", _anchor.Name, "the log cannot be read");
+            return null;
+        }
+        var ring = new LogRing(_ring.AsMemory(0, ringBytes), header);
+        string? refused = ring.Read(poolEpoch);
+        _report.Counts.LogBatches += ring.Chain.Count;
+        if (refused is not null) { _report.Error("log", _anchor.Name, refused); }
+        if (header.IsCleanlyClosed && ring.EndLsn > header.CheckpointLsn) { _report.Error("log", _anchor.Name, "the volume was closed cleanly, but its log holds records"); }
+        await _replay.RunAsync(header, ring, Items);
+        return header;
+    }
+
+    // Items and images are views of the ring.
+    public void Dispose()
+    {
+        if (_ring.Length > 0) { ArrayPool<byte>.Shared.Return(_ring); }
+        _ring = [];
+    }
+}
