@@ -17,13 +17,15 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private readonly List<FrozenNode> _frozen = [];
     private readonly List<ImageBlock> _images = [];
+    private readonly List<ulong> _obsolete = [];
+    private readonly ParallelWrites _writes = new(pool.Bdev, MaxParallel);
     private readonly WaitQueue _idle = new();
     private bool _isRunning;
 
     /// <summary>Begins a checkpoint unless one is under way.</summary>
     public void Start()
     {
-        if (!_isRunning && !volume.Failed) { _ = RunAsync(VolumeFlags.None); }
+        if (!_isRunning && !volume.Failed) { RunAsync(VolumeFlags.None).Detach(); }
     }
 
     public IoTask<Errno> IdleAsync() => _isRunning ? _idle.WaitAsync() : new IoTask<Errno>(Errno.None);
@@ -56,7 +58,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         volume.Overlay.CopyTo(_images);
         NodePointer root = volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
         int height = volume.Tree.Height;
-        List<ulong> obsolete = volume.Tree.TakeObsolete();
+        volume.Tree.TakeObsolete(_obsolete);
 
         // ---- images in place, only after their records are durable
         volume.HoldsFreedBlocks = _images.Count > 0;
@@ -93,7 +95,8 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
         // ---- durable: the old tree and the old log are nobody's any more
         volume.Header = header;
-        foreach (ulong address in obsolete) { volume.Nodes.Free(address); }
+        foreach (ulong address in _obsolete) { volume.Nodes.Free(address); }
+        _obsolete.Clear();
         volume.Log.Trim(written);
         volume.ReleaseFreedBlocks();
         return Errno.None;
@@ -109,17 +112,15 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private async IoTask<Errno> WriteImagesAsync()
     {
-        using var writes = new ParallelWrites(pool.Bdev, MaxParallel);
         // Also those freed or replaced since the freeze: the record that did it may still be lost, and then the block is this image.
-        for (int i = 0; i < _images.Count; i++) { await writes.AddAsync(_images[i].Block, _images[i].Page.Memory); }
-        return await writes.FinishAsync();
+        for (int i = 0; i < _images.Count; i++) { await _writes.AddAsync(_images[i].Block, _images[i].Page.Memory); }
+        return await _writes.FinishAsync();
     }
 
     private async IoTask<Errno> WriteNodesAsync()
     {
-        using var writes = new ParallelWrites(pool.Bdev, MaxParallel);
-        for (int i = 0; i < _frozen.Count; i++) { await writes.AddAsync(_frozen[i].Address, _frozen[i].Vec); }
-        return await writes.FinishAsync();
+        for (int i = 0; i < _frozen.Count; i++) { await _writes.AddAsync(_frozen[i].Address, _frozen[i].Vec); }
+        return await _writes.FinishAsync();
     }
 
     private async IoTask<Errno> WriteHeaderAsync(VolumeHeader header)
@@ -127,10 +128,9 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         Page page = pool.Pages.Rent();
         header.Write(page.Span);
         (ulong first, ulong second) = volume.Record.Anchor.HeaderSlots(header.Generation);
-        using var writes = new ParallelWrites(pool.Bdev, 2);
-        await writes.AddAsync(first, page.Memory);
-        await writes.AddAsync(second, page.Memory);
-        Errno result = await writes.FinishAsync();
+        await _writes.AddAsync(first, page.Memory);
+        await _writes.AddAsync(second, page.Memory);
+        Errno result = await _writes.FinishAsync();
         pool.Pages.Release(page);
         return result;
     }

@@ -45,6 +45,6 @@ internal sealed class FlushCoalescer
 
     private sealed class TurnEnd(FlushCoalescer owner) : IoContinuation
     {
-        protected override void Continue() => _ = owner.RunAsync();
+        protected override void Continue() => owner.RunAsync().Detach();
     }
 }

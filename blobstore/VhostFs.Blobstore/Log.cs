@@ -197,7 +197,7 @@ internal sealed class Log : IDisposable
         protected override void Continue()
         {
             log._isScheduled = false;
-            if (!log._isWriting) { _ = log.WriteAsync(); }
+            if (!log._isWriting) { log.WriteAsync().Detach(); }
         }
     }
 }

@@ -4,7 +4,7 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Blobstore;
 
-/// <summary>Writes blocks to the bdev, neighbours joined into one request, a bounded number of requests at once. The first error is kept.</summary>
+/// <summary>Writes blocks to the bdev, neighbours joined into one request, a bounded number of requests at once. Reusable: the first error is kept until <see cref="FinishAsync"/> tells it.</summary>
 internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
 {
     private const int MaxSegments = 64;
@@ -32,7 +32,9 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
     {
         if (_open.Count > 0) { await SubmitAsync(); }
         while (_inFlight > 0) { await ReapAsync(); }
-        return _error;
+        Errno result = _error;
+        _error = Errno.None;
+        return result;
     }
 
     public void Dispose()

@@ -24,7 +24,7 @@ internal readonly record struct NodePointer(ulong Address, ulong BirthEpoch, uin
 /// <summary>The B+tree of one volume: nodes in memory as far as they fit, changed in place there, written to new places by checkpoints.</summary>
 /// <remarks>All calls are synchronous. One that needs a node that is not in memory answers <see cref="Residency.NotResident"/>, has changed
 /// nothing, and has remembered the node for <see cref="LoadMissingAsync"/>. Invariants: the ancestors of a resident node are resident; the ancestors of a dirty
-/// node are dirty; a node that is part of the last durable tree is never overwritten (its address goes to <see cref="Obsolete"/> when it changes).</remarks>
+/// node are dirty; a node that is part of the last durable tree is never overwritten (its address goes to <see cref="TakeObsolete"/> when it changes).</remarks>
 internal sealed class Tree
 {
     /// <summary>At least four of these fit in a node.</summary>
@@ -39,6 +39,10 @@ internal sealed class Tree
     private readonly Node[] _path = new Node[MaxHeight];
     private readonly int[] _index = new int[MaxHeight];
     private readonly List<Node> _dirty = [];
+
+    /// <summary>Addresses of the last durable tree that are no longer in use; they become free with the next durable header.</summary>
+    private readonly List<ulong> _obsolete = [];
+
     private readonly Dictionary<ulong, Node> _loaded = [];
     private readonly Dictionary<ulong, WaitQueue> _loading = [];
     private NodePointer _missing;
@@ -58,9 +62,6 @@ internal sealed class Tree
     public int Height { get; private set; } = 1;
 
     public int DirtyCount => _dirty.Count;
-
-    /// <summary>Addresses of the last durable tree that are no longer in use; they become free with the next durable header.</summary>
-    public List<ulong> Obsolete { get; private set; } = [];
 
     /// <summary>Takes the root of a durable tree; the empty root made by the constructor goes away.</summary>
     public async IoTask<Errno> OpenAsync(NodePointer root, int height)
@@ -195,11 +196,11 @@ internal sealed class Tree
         }
     }
 
-    public List<ulong> TakeObsolete()
+    /// <summary>Moves the list of obsolete addresses out; what changes from now on is obsolete for the next checkpoint.</summary>
+    public void TakeObsolete(List<ulong> target)
     {
-        List<ulong> taken = Obsolete;
-        Obsolete = [];
-        return taken;
+        target.AddRange(_obsolete);
+        _obsolete.Clear();
     }
 
     /// <summary>Returns all memory; the tree is not used any more.</summary>
@@ -348,7 +349,7 @@ internal sealed class Tree
         if (node.IsDirty) { return; }
         node.IsDirty = true;
         _dirty.Add(node);
-        if (node.Address != 0) { Obsolete.Add(node.Address); }
+        if (node.Address != 0) { _obsolete.Add(node.Address); }
         node.Address = 0;
         if (node.IsFrozen)
         {

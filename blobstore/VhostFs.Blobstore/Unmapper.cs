@@ -15,7 +15,7 @@ internal sealed class Unmapper(IBdev bdev, bool isEnabled)
     public void Release(BlockAllocator allocator, BlockRun run)
     {
         if (!isEnabled || !bdev.SupportsUnmap || run.Count < MinBlocks || _inFlight >= MaxInFlight) { allocator.Release(run); }
-        else { _ = UnmapAsync(allocator, run); }
+        else { UnmapAsync(allocator, run).Detach(); }
     }
 
     private async IoTask<Errno> UnmapAsync(BlockAllocator allocator, BlockRun run)

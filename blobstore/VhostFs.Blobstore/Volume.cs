@@ -42,6 +42,7 @@ public sealed class Volume
         _pool = pool;
         Record = record;
         Header = header;
+        HasDataChecksums = (header.Flags & VolumeFlags.DataChecksums) != 0;
         Nodes = new NodeSpace();
         var reader = new NodeReader(pool.Bdev, record.Id, Nodes.Owns, text => pool.Report($"volume '{record.Name}': {text}"));
         Tree = new Tree(record.Id, pool.NodeCache, reader);
@@ -66,7 +67,7 @@ public sealed class Volume
     /// <inheritdoc cref="HashKey0"/>
     public ulong HashKey1 => Header.HashKey1;
 
-    public bool HasDataChecksums => Header.Flags.HasFlag(VolumeFlags.DataChecksums);
+    public bool HasDataChecksums { get; }
 
     /// <summary>Why the volume takes no more changes; null while it does.</summary>
     public string? FailReason { get; private set; }
@@ -307,7 +308,7 @@ public sealed class Volume
         {
             if (_isRunning || _isStopped) { return; }
             _isRunning = true;
-            _ = RunAsync();
+            RunAsync().Detach();
         }
 
         public void Stop() => _isStopped = true;

@@ -15,7 +15,7 @@ internal enum VolumeFlags : uint
 internal readonly record struct LogTail(ulong FirstLsn, int Position, uint PreviousCrc);
 
 /// <summary>The header of a volume (docs/blobstore-format.md, section 3): the root of everything durable, replaced by each checkpoint.</summary>
-internal sealed record VolumeHeader
+internal readonly record struct VolumeHeader
 {
     private const ulong Magic = 0x484C4F5653464856; // "VHFSVOLH"
     private const int CrcOffset = BlobData.BlockBytes - 4;

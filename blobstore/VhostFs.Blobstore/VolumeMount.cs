@@ -60,8 +60,7 @@ internal static class VolumeMount
     public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)
     {
         string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
-        VolumeHeader? header = await ReadHeaderAsync(pool.Bdev, record);
-        if (header is null) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
+        if (await ReadHeaderAsync(pool.Bdev, record) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
         var volume = new Volume(pool, record, header);
         string? problem = await OpenTreeAsync(pool, volume, header) ?? await ReplayAsync(pool, volume, header);
         if (problem is not null)
@@ -94,7 +93,7 @@ internal static class VolumeMount
             IoResult read = await bdev.ReadAsync((long)(slot < 2 ? first : second) * BlockBytes, list.View());
             if (read.IsError) { continue; }
             VolumeHeader? header = VolumeHeader.Read(memory.Span, record.Id, record.Anchor.RingBlocks);
-            if (header is not null && header.Uuid == record.Uuid && (newest is null || header.Generation > newest.Generation)) { newest = header; }
+            if (header is { } found && found.Uuid == record.Uuid && (newest is null || found.Generation > newest.Value.Generation)) { newest = header; }
         }
         return newest;
     }
