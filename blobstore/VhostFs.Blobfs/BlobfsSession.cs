@@ -1,0 +1,162 @@
+using VhostFs.Fuse;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Blobfs;
+
+/// <summary>One FUSE session on a mounted volume: its references, and the operations bound to them.</summary>
+public sealed class BlobfsSession : IFileSystem
+{
+    private const uint O_APPEND = 0x400;
+    private const uint MaxNameBytes = FileLimits.MaxNameBytes;
+
+    /// <summary>Estimate of inodes per free block for statfs(2); the real bound is space.</summary>
+    private const long InodesPerBlock = 4;
+
+    private readonly BlobfsState _state;
+    private readonly SessionReferences _references;
+    private readonly Names _names;
+    private readonly Renames _renames;
+    private readonly Attributes _attributes;
+    private readonly ContentLocks _locks;
+    private readonly InlineContent _inline;
+    private readonly Opens _opens;
+    private readonly FileReads _reads;
+    private readonly FileWrites _writes;
+    private readonly Allocation _allocation;
+    private readonly CopyRange _copies;
+    private readonly Directories _directories;
+    private readonly Xattrs _xattrs;
+
+    internal BlobfsSession(BlobfsState state)
+    {
+        _state = state;
+        _references = new SessionReferences(state.References, state.Options.MaxInodesPerSession, state.Options.MaxOpensPerSession);
+        var creation = new Creation(state);
+        var accessTimes = new AccessTimes(state);
+        _names = new Names(state, _references, creation);
+        _renames = new Renames(state, _names, creation);
+        _attributes = new Attributes(state);
+        _locks = new ContentLocks(state, _attributes);
+        _inline = new InlineContent(state);
+        _opens = new Opens(state, _references, _names, SetSizeAsync);
+        _reads = new FileReads(state, _inline, accessTimes);
+        _writes = new FileWrites(state, _locks, _inline, _attributes);
+        _allocation = new Allocation(state, _locks, _inline, _attributes);
+        _copies = new CopyRange(_reads, _writes, _attributes);
+        _directories = new Directories(state, _references, accessTimes);
+        _xattrs = new Xattrs(state);
+    }
+
+    /// <summary>Inodes this session refers to.</summary>
+    public int ReferencedInodes => _references.Count;
+
+    public IoTask<FsResult<InodeAttributes>> LookupAsync(ulong parent, IoVec name) => _names.LookupAsync(parent, name);
+
+    public void Forget(ulong node, ulong count) => _references.Forget(node, count);
+
+    public IoTask<FsResult<InodeAttributes>> GetAttributesAsync(ulong node) => _attributes.GetAsync(node);
+
+    public IoTask<FsResult<InodeAttributes>> SetAttributesAsync(FuseCaller caller, ulong node, SetAttributes changes)
+    {
+        if (!Attributes.IsValid(changes)) { return new IoTask<FsResult<InodeAttributes>>(Errno.EINVAL); }
+        return changes.SizeBytes is null ? _attributes.SetAsync(node, changes) : SetSizeAsync(node, changes);
+    }
+
+    public IoTask<IoResult> ReadLinkAsync(ulong node, IoVec target) => _reads.ReadLinkAsync(node, target);
+
+    public IoTask<FsResult<InodeAttributes>> SymlinkAsync(CreateContext context, ulong parent, IoVec name, IoVec linkTarget)
+    {
+        if (linkTarget.IsEmpty) { return new IoTask<FsResult<InodeAttributes>>(Errno.ENOENT); }
+        if (linkTarget.Length > FileLimits.MaxLinkTargetBytes) { return new IoTask<FsResult<InodeAttributes>>(Errno.ENAMETOOLONG); }
+        return _names.CreateAsync(parent, name, new NewObject(context, FileMode.S_IFLNK | 0x1FF, 0, linkTarget), open: false);
+    }
+
+    public IoTask<FsResult<InodeAttributes>> MakeNodeAsync(CreateContext context, ulong parent, IoVec name, uint mode, uint deviceNumber)
+    {
+        uint type = mode & FileMode.S_IFMT;
+        if (type == 0) { type = FileMode.S_IFREG; }
+        if (type is not (FileMode.S_IFREG or FileMode.S_IFCHR or FileMode.S_IFBLK or FileMode.S_IFIFO or FileMode.S_IFSOCK))
+        {
+            return new IoTask<FsResult<InodeAttributes>>(type == FileMode.S_IFDIR ? Errno.EPERM : Errno.EINVAL);
+        }
+        uint device = type is FileMode.S_IFCHR or FileMode.S_IFBLK ? deviceNumber : 0;
+        return _names.CreateAsync(parent, name, new NewObject(context, type | (mode & FileMode.PermissionMask), device), open: false);
+    }
+
+    public IoTask<FsResult<InodeAttributes>> MakeDirectoryAsync(CreateContext context, ulong parent, IoVec name, uint mode) =>
+        _names.CreateAsync(parent, name, new NewObject(context, FileMode.S_IFDIR | (mode & FileMode.PermissionMask)), open: false);
+
+    public IoTask<Errno> UnlinkAsync(ulong parent, IoVec name) => _names.RemoveAsync(parent, name, directory: false);
+
+    public IoTask<Errno> RemoveDirectoryAsync(ulong parent, IoVec name) => _names.RemoveAsync(parent, name, directory: true);
+
+    public IoTask<Errno> RenameAsync(FuseCaller caller, ulong parent, IoVec name, ulong newParent, IoVec newName, uint flags) =>
+        _renames.RenameAsync(caller, parent, name, newParent, newName, flags);
+
+    public IoTask<FsResult<InodeAttributes>> LinkAsync(ulong node, ulong newParent, IoVec newName) => _names.LinkAsync(node, newParent, newName);
+
+    public IoTask<FsResult<ulong>> OpenAsync(ulong node, uint openFlags, bool killPrivileges) => _opens.OpenAsync(node, openFlags, killPrivileges);
+
+    public IoTask<FsResult<CreatedFile>> CreateAsync(CreateContext context, ulong parent, IoVec name, uint mode, uint openFlags, bool killPrivileges) =>
+        _opens.CreateAsync(context, parent, name, mode, openFlags, killPrivileges);
+
+    public IoTask<FsResult<CreatedFile>> TemporaryFileAsync(CreateContext context, ulong parent, uint mode, uint openFlags) =>
+        _opens.CreateTemporaryAsync(context, parent, mode, openFlags);
+
+    public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long offsetBytes, IoVecs target) => _reads.ReadAsync(node, offsetBytes, target);
+
+    public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long offsetBytes, IoVecs source, uint openFlags, bool fromCache, bool killPrivileges) =>
+        _writes.WriteAsync(node, offsetBytes, source, (openFlags & O_APPEND) != 0 && !fromCache, killPrivileges);
+
+    /// <summary>Every write is visible and survives the process when it is replied to: closing a descriptor adds nothing.</summary>
+    public IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner) => new(Errno.None);
+
+    public IoTask<Errno> ReleaseAsync(ulong node, ulong handle)
+    {
+        _references.Close(node);
+        return new IoTask<Errno>(Errno.None);
+    }
+
+    // One log for everything: making one file durable makes all that came before durable, and costs the same flush.
+    public IoTask<Errno> FsyncAsync(ulong node, ulong handle, bool dataOnly) => _state.Volume.SyncAsync();
+
+    public IoTask<FsResult<ulong>> OpenDirectoryAsync(ulong node, uint openFlags) => _opens.OpenDirectoryAsync(node, openFlags);
+
+    public IoTask<Errno> ReadDirectoryAsync(ulong node, ulong handle, ulong cookie, DirectoryWriter writer) => _directories.ReadAsync(node, cookie, writer);
+
+    public IoTask<Errno> ReleaseDirectoryAsync(ulong node, ulong handle) => ReleaseAsync(node, handle);
+
+    public IoTask<Errno> FsyncDirectoryAsync(ulong node, ulong handle, bool dataOnly) => _state.Volume.SyncAsync();
+
+    public IoTask<IoResult> GetXattrAsync(ulong node, IoVec name, IoVec target) => _xattrs.GetAsync(node, name, target);
+
+    public IoTask<IoResult> ListXattrAsync(ulong node, IoVec target) => _xattrs.ListAsync(node, target);
+
+    public IoTask<Errno> SetXattrAsync(ulong node, IoVec name, IoVec value, uint flags, bool killSgid) => _xattrs.SetAsync(node, name, value, flags, killSgid);
+
+    public IoTask<Errno> RemoveXattrAsync(ulong node, IoVec name) => _xattrs.RemoveAsync(node, name);
+
+    public IoTask<FsResult<FsStatistics>> StatFsAsync()
+    {
+        Blobstore.VolumeSpace space = _state.Volume.Space;
+        ulong available = (ulong)Math.Max(space.AvailableBlocks, 0), total = (ulong)Math.Max(space.TotalBlocks, 0);
+        return new IoTask<FsResult<FsStatistics>>(new FsStatistics(
+            total, (ulong)Math.Max(space.FreeBlocks, 0), available, total * InodesPerBlock, available * InodesPerBlock, (uint)FileLimits.BlockBytes, MaxNameBytes));
+    }
+
+    public IoTask<Errno> FallocateAsync(ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
+        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes);
+
+    public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long offsetBytes, uint whence) => _reads.SeekAsync(node, offsetBytes, whence);
+
+    public IoTask<IoResult> CopyFileRangeAsync(ulong sourceNode, ulong sourceHandle, long sourceOffset, ulong targetNode, ulong targetHandle, long targetOffset, long lengthBytes) =>
+        _copies.CopyAsync(sourceNode, sourceOffset, targetNode, targetOffset, lengthBytes);
+
+    public IoTask<Errno> SyncFsAsync() => _state.Volume.SyncAsync();
+
+    public void EndSession() => _references.Clear();
+
+    private IoTask<FsResult<InodeAttributes>> SetSizeAsync(ulong node, SetAttributes changes) =>
+        _state.Truncation.SetSizeAsync(_locks, _inline, _attributes, node, changes);
+}
