@@ -1,0 +1,95 @@
+using VhostFs.Fuse;
+using VhostFs.Linux;
+using Xunit;
+
+namespace VhostFs.Blobfs.Tests;
+
+public sealed class OrphanTests : IDisposable
+{
+    private const ulong Root = BlobfsHarness.Root;
+    private readonly BlobfsHarness _fs = new();
+
+    public void Dispose() => _fs.Dispose();
+
+    [Fact]
+    public void An_unlinked_file_lives_until_the_last_session_lets_go_of_it()
+    {
+        ulong file = _fs.MakeFile(Root, "f").Value.Inode;
+        _fs.Write(file, 0, new byte[10_000]);
+        BlobfsSession first = _fs.Session, second = _fs.Fs.OpenSession();
+        _fs.Session = second;
+        Assert.Equal(Errno.None, _fs.Open(file));
+        Assert.Equal(Errno.None, _fs.Unlink(Root, "f"));
+        _fs.Session = first;
+        _fs.Forget(file);
+        Assert.Equal(10_000, _fs.Read(file, 0, 20_000).Length);
+        Assert.Equal((0u, 1), (_fs.Stat(file).Value.LinkCount, _fs.Fs.OrphanCount));
+        Assert.Equal(Errno.ENOENT, _fs.Link(file, Root, "g").Errno);
+        _fs.EndSession(second);
+        _fs.Settle();
+        Assert.Equal(Errno.ESTALE, _fs.Stat(file).Errno);
+        Assert.Equal(Errno.ESTALE, _fs.Open(file));
+        Assert.Equal(0, _fs.Fs.OrphanCount);
+    }
+
+    [Fact]
+    public void Hostile_forgets_and_releases_free_nothing_in_use()
+    {
+        ulong file = _fs.MakeFile(Root, "f").Value.Inode;
+        Assert.Equal(Errno.None, _fs.Open(file));
+        _fs.Forget(file, ulong.MaxValue);
+        _fs.Forget(12345, 7);
+        _fs.Run(() => _fs.Session.ReleaseAsync(777, 0));
+        Assert.Equal(Errno.None, _fs.Unlink(Root, "f"));
+        _fs.Settle();
+        Assert.Equal(Errno.None, _fs.Stat(file).Errno);
+        for (int i = 0; i < 3; i++) { _fs.Run(() => _fs.Session.ReleaseAsync(file, 0)); }
+        _fs.Settle();
+        Assert.Equal(Errno.ESTALE, _fs.Stat(file).Errno);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_mount_deletes_what_was_left_without_a_name(bool clean)
+    {
+        long before = _fs.Volume.Space.FreeBlocks;
+        ulong big = _fs.MakeFile(Root, "big").Value.Inode, temporary = _fs.Temporary(Root).Value.Attributes.Inode;
+        for (int i = 0; i < 24; i++) { _fs.Write(big, i << 20, new byte[1 << 20]); }
+        for (int i = 0; i < 100; i++) { Assert.Equal(Errno.None, _fs.SetXattr(big, $"user.{i}", new byte[3000])); }
+        Assert.Equal(Errno.None, _fs.Unlink(Root, "big"));
+        Assert.Equal(24L << 20, _fs.Stat(big).Value.SizeBytes);
+        _fs.Remount(clean);
+        Assert.Equal((Errno.ESTALE, Errno.ESTALE), (_fs.Stat(big).Errno, _fs.Stat(temporary).Errno));
+        _fs.Run(() => _fs.Session.SyncFsAsync());
+        Assert.True(_fs.Volume.Space.FreeBlocks > before - 512, $"{before} blocks were free, {_fs.Volume.Space.FreeBlocks} are now");
+    }
+
+    [Fact]
+    public void A_temporary_file_can_get_a_name_once()
+    {
+        ulong file = _fs.Temporary(Root).Value.Attributes.Inode;
+        Assert.Equal(0u, _fs.Stat(file).Value.LinkCount);
+        _fs.Write(file, 0, "hello"u8);
+        Assert.Equal(1u, _fs.Link(file, Root, "f").Value.LinkCount);
+        _fs.Remount(clean: false);
+        Assert.Equal("hello"u8.ToArray(), _fs.Read(_fs.Lookup(Root, "f").Value.Inode, 0, 10));
+        Assert.Equal(Errno.None, _fs.Unlink(Root, "f"));
+        Assert.Equal(Errno.ENOENT, _fs.Link(file, Root, "g").Errno);
+    }
+
+    [Fact]
+    public void A_session_that_ends_drops_all_its_references_and_may_begin_anew()
+    {
+        for (int i = 0; i < 300; i++)
+        {
+            _fs.Create(Root, $"f{i}");
+            _fs.Unlink(Root, $"f{i}");
+        }
+        Assert.Equal(300, _fs.Fs.OrphanCount);
+        _fs.EndSession(_fs.Session);
+        for (int i = 0; i < 20; i++) { _fs.Settle(); }
+        Assert.Equal((0, 0), (_fs.Fs.OrphanCount, _fs.Session.ReferencedInodes));
+        Assert.Equal(Errno.None, _fs.MakeFile(Root, "f").Errno);
+    }
+}
