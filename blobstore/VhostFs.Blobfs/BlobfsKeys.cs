@@ -12,8 +12,8 @@ public static class BlobfsKeys
 
     public const ulong MaxEntryHash = TreeKey.SubMask;
 
-    /// <summary>Probing adds up to 7, which must not carry out of the 55 bits.</summary>
-    public const ulong MaxXattrHash = (1UL << 55) - 8;
+    /// <summary>Probing adds up to 7, and the limit of a scan is one more: none may carry out of the 55 bits.</summary>
+    public const ulong MaxXattrHash = (1UL << 55) - 9;
 
     public static TreeKey Inode(ulong inode) => new(inode, ItemType.Inode, 0);
 

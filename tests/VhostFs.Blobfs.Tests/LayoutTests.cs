@@ -85,7 +85,7 @@ public sealed class LayoutTests
         Assert.Equal(1UL, BlobfsKeys.EntryHash(0));
         Assert.Equal((1UL << 60) - 1, BlobfsKeys.EntryHash(ulong.MaxValue));
         Assert.True(Directories.CookieOf(BlobfsKeys.EntryHash(ulong.MaxValue), 7) <= long.MaxValue);
-        Assert.Equal((1UL << 55) - 8, BlobfsKeys.XattrHash(ulong.MaxValue));
-        Assert.Equal(Blobstore.ItemType.Xattr, BlobfsKeys.Xattr(1, BlobfsKeys.XattrHash(ulong.MaxValue) + 7, 31).Type);
+        Assert.Equal((1UL << 55) - 9, BlobfsKeys.XattrHash(ulong.MaxValue));
+        Assert.Equal(Blobstore.ItemType.Xattr, BlobfsKeys.Xattr(1, BlobfsKeys.XattrHash(ulong.MaxValue) + 8, 31).Type);
     }
 }
