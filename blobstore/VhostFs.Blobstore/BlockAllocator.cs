@@ -11,9 +11,18 @@ namespace VhostFs.Blobstore;
 /// </remarks>
 internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
 {
+    /// <summary>A run of this many blocks is good enough for any request.</summary>
+    private const int EnoughBlocks = 64;
+
+    /// <summary>Clusters with free blocks that one request looks at.</summary>
+    private const int MaxLooks = 16;
+
     private readonly List<Cluster> _clusters = [];
     private readonly Dictionary<uint, Cluster> _byIndex = [];
     private readonly Queue<PendingFree> _pending = new();
+    private readonly Queue<Cluster> _unmappable = new();
+
+    /// <summary>All clusters before this one are full.</summary>
     private int _hint;
 
     /// <summary>Can be reserved now.</summary>
@@ -36,7 +45,7 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
     /// <param name="bitmap">The Allocation item's value; empty: all free.</param>
     public void AddCluster(uint index, ReadOnlySpan<byte> bitmap)
     {
-        var cluster = new Cluster(index, new ulong[(clusterBlocks + 63) / 64]);
+        var cluster = new Cluster(index, new ulong[(clusterBlocks + 63) / 64], _clusters.Count);
         Span<byte> bits = MemoryMarshal.AsBytes(cluster.Used.AsSpan());
         bitmap[..Math.Min(bitmap.Length, bits.Length)].CopyTo(bits);
         if (clusterBlocks % 64 != 0) { cluster.Used[^1] |= ulong.MaxValue << (clusterBlocks % 64); }
@@ -53,31 +62,71 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         _clusters.Clear();
         _byIndex.Clear();
         FreeBlocks = 0;
+        _hint = 0;
     }
 
     /// <summary>Reserves up to <paramref name="wanted"/> consecutive blocks; the reservation is in memory only until a transaction allocates them.</summary>
+    /// <remarks>First fit, so that space just freed is used before the device has to provide more; but large requests pass over a bounded number of small holes.</remarks>
     public bool TryReserve(int wanted, out BlockRun run)
     {
-        if (FreeBlocks > 0)
+        int enough = Math.Min(wanted, EnoughBlocks);
+        (Cluster? Cluster, int First, int Count) best = default;
+        int looked = 0;
+        for (int at = _hint; at < _clusters.Count && looked < MaxLooks && best.Count < enough; at++)
         {
-            for (int i = 0; i < _clusters.Count; i++)
+            Cluster cluster = _clusters[at];
+            if (cluster.Free == 0)
             {
-                int at = (_hint + i) % _clusters.Count;
-                Cluster cluster = _clusters[at];
-                if (cluster.Free == 0 || !TryFindRun(cluster, wanted, out int first, out int count)) { continue; }
-                _hint = at;
-                SetBits(cluster, first, count);
-                cluster.Next = first + count;
-                run = new BlockRun(FirstBlock(cluster) + (ulong)first, count);
-                return true;
+                if (at == _hint) { _hint++; }
+                continue;
+            }
+            looked++;
+            FindRun(cluster, wanted, enough, out int first, out int count);
+            if (count > best.Count) { best = (cluster, first, count); }
+        }
+        run = default;
+        if (best.Cluster is null) { return false; }
+        SetBits(best.Cluster, best.First, best.Count);
+        run = new BlockRun(FirstBlock(best.Cluster) + (ulong)best.First, best.Count);
+        return true;
+    }
+
+    /// <summary>A reservation that no transaction used.</summary>
+    public void Release(BlockRun run) => ClearBits(run);
+
+    /// <summary>Makes freed blocks usable that the device still keeps: they are to be unmapped when there is time for it, unless they are used before.</summary>
+    public void ReleaseMapped(BlockRun run)
+    {
+        ClearBits(run);
+        Cluster cluster = _byIndex[ClusterOf(run.First)];
+        int first = InCluster(run.First);
+        for (int i = first; i < first + run.Count; i++) { cluster.Mapped[i / 64] |= 1UL << (i % 64); }
+        if (cluster.IsListed) { return; }
+        cluster.IsListed = true;
+        _unmappable.Enqueue(cluster);
+    }
+
+    /// <summary>Reserves the next free run of at least <paramref name="minBlocks"/> blocks that the device still keeps, for an unmap; <see cref="Release"/> ends it.</summary>
+    public bool TryTakeUnmappable(int minBlocks, out BlockRun run)
+    {
+        for (; _unmappable.TryPeek(out Cluster? cluster); _unmappable.Dequeue().IsListed = false)
+        {
+            for (int first = 0; first < clusterBlocks; first++)
+            {
+                int count = 0;
+                while (first + count < clusterBlocks && IsFreeAndMapped(cluster, first + count)) { count++; }
+                if (count >= minBlocks)
+                {
+                    SetBits(cluster, first, count);
+                    run = new BlockRun(FirstBlock(cluster) + (ulong)first, count);
+                    return true;
+                }
+                first += count;
             }
         }
         run = default;
         return false;
     }
-
-    /// <summary>A reservation that no transaction used.</summary>
-    public void Release(BlockRun run) => ClearBits(run);
 
     /// <summary>A transaction freed these blocks.</summary>
     public void Free(ulong lsn, BlockRun run, ulong readEpoch)
@@ -86,7 +135,7 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         _pending.Enqueue(new PendingFree(lsn, run, readEpoch));
     }
 
-    /// <summary>Takes the next freed run that is durable and that no read can still look at; the caller makes it usable with <see cref="Release"/>, after unmapping it if it wants.</summary>
+    /// <summary>Takes the next freed run that is durable and that no read can still look at; the caller makes it usable with <see cref="Release"/> or <see cref="ReleaseMapped"/>.</summary>
     public bool TryTakeReleasable(ulong durableLsn, ulong oldestReadEpoch, out BlockRun run)
     {
         run = default;
@@ -97,21 +146,32 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         return true;
     }
 
+    private static bool IsFreeAndMapped(Cluster cluster, int block) => (~cluster.Used[block / 64] & cluster.Mapped[block / 64] & (1UL << (block % 64))) != 0;
+
+    private int InCluster(ulong block) => (int)((block - dataStart) % (ulong)clusterBlocks);
+
     private ulong FirstBlock(Cluster cluster) => dataStart + ((ulong)cluster.Index * (ulong)clusterBlocks);
 
-    /// <summary>The first free run at or behind the cluster's hint, else from its start; not more than wanted.</summary>
-    private bool TryFindRun(Cluster cluster, int wanted, out int first, out int count)
+    /// <summary>The first free run of at least <paramref name="enough"/> blocks, else the longest; not more than wanted.</summary>
+    private void FindRun(Cluster cluster, int wanted, int enough, out int first, out int count)
     {
-        first = NextClear(cluster, cluster.Next);
-        if (first >= clusterBlocks) { first = NextClear(cluster, 0); }
-        count = 0;
-        while (count < wanted && first + count < clusterBlocks && (cluster.Used[(first + count) / 64] & (1UL << ((first + count) % 64))) == 0) { count++; }
-        return count > 0;
+        first = count = 0;
+        for (int at = NextClear(cluster, 0); at < clusterBlocks && count < enough;)
+        {
+            int length = 1;
+            while (length < wanted && at + length < clusterBlocks && (cluster.Used[(at + length) / 64] & (1UL << ((at + length) % 64))) == 0) { length++; }
+            if (length > count)
+            {
+                first = at;
+                count = length;
+            }
+            at = NextClear(cluster, at + length);
+        }
     }
 
     private int NextClear(Cluster cluster, int from)
     {
-        for (int word = from / 64; word < cluster.Used.Length; word++)
+        for (int word = from / 64; from < clusterBlocks && word < cluster.Used.Length; word++)
         {
             ulong free = ~cluster.Used[word];
             if (word == from / 64) { free &= ulong.MaxValue << (from % 64); }
@@ -122,7 +182,11 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
 
     private void SetBits(Cluster cluster, int first, int count)
     {
-        for (int i = first; i < first + count; i++) { cluster.Used[i / 64] |= 1UL << (i % 64); }
+        for (int i = first; i < first + count; i++)
+        {
+            cluster.Used[i / 64] |= 1UL << (i % 64);
+            cluster.Mapped[i / 64] &= ~(1UL << (i % 64));
+        }
         cluster.Free -= count;
         FreeBlocks -= count;
     }
@@ -130,7 +194,7 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
     private void ClearBits(BlockRun run)
     {
         Cluster cluster = _byIndex[ClusterOf(run.First)];
-        int first = (int)((run.First - dataStart) % (ulong)clusterBlocks);
+        int first = InCluster(run.First);
         for (int i = first; i < first + run.Count; i++)
         {
             Invariant.That((cluster.Used[i / 64] & (1UL << (i % 64))) != 0, "a block is freed once");
@@ -138,17 +202,25 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         }
         cluster.Free += run.Count;
         FreeBlocks += run.Count;
+        _hint = Math.Min(_hint, cluster.Position);
     }
 
-    private sealed class Cluster(uint index, ulong[] used)
+    private sealed class Cluster(uint index, ulong[] used, int position)
     {
         public uint Index => index;
 
+        /// <summary>Where it stands in the list.</summary>
+        public int Position => position;
+
         public ulong[] Used => used;
 
-        public int Free { get; set; }
+        /// <summary>Freed since the device was last told that it need not keep them.</summary>
+        public ulong[] Mapped { get; } = new ulong[used.Length];
 
-        public int Next { get; set; }
+        /// <summary>Waits in the queue of clusters to unmap.</summary>
+        public bool IsListed { get; set; }
+
+        public int Free { get; set; }
     }
 
     private readonly record struct PendingFree(ulong Lsn, BlockRun Run, ulong ReadEpoch);

@@ -4,27 +4,33 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Blobstore;
 
-/// <summary>Gives freed blocks back to the device before they are used again; small runs are not worth a command.</summary>
+/// <summary>Gives freed blocks back to the device when the volume has time for it: an unmap on every free would be paid for again by the next write of the same blocks.</summary>
 internal sealed class Unmapper(IBdev bdev, bool isEnabled)
 {
+    /// <summary>Smaller runs are not worth a command.</summary>
     private const int MinBlocks = 16;
-    private const int MaxInFlight = 64;
-    private int _inFlight;
 
-    /// <summary>Makes the run usable, after an unmap if it is large. A failed unmap only costs space on the device.</summary>
+    private const int MaxRunsPerCall = 256;
+
+    private bool IsActive => isEnabled && bdev.SupportsUnmap;
+
+    /// <summary>Makes the run usable.</summary>
     public void Release(BlockAllocator allocator, BlockRun run)
     {
-        if (!isEnabled || !bdev.SupportsUnmap || run.Count < MinBlocks || _inFlight >= MaxInFlight) { allocator.Release(run); }
-        else { UnmapAsync(allocator, run).Detach(); }
+        if (IsActive) { allocator.ReleaseMapped(run); }
+        else { allocator.Release(run); }
     }
 
-    private async IoTask<Errno> UnmapAsync(BlockAllocator allocator, BlockRun run)
+    /// <summary>Unmaps a bounded number of free runs; true when there may be more. A failed unmap only costs space on the device.</summary>
+    public async IoTask<bool> UnmapSomeAsync(BlockAllocator allocator)
     {
-        _inFlight++;
-        // Usable only afterwards: an unmap that came late would take new data with it.
-        Errno unmapped = await bdev.UnmapAsync((long)run.First * BlobData.BlockBytes, (long)run.Count * BlobData.BlockBytes);
-        _inFlight--;
-        allocator.Release(run);
-        return unmapped;
+        for (int i = 0; i < MaxRunsPerCall; i++)
+        {
+            if (!IsActive || !allocator.TryTakeUnmappable(MinBlocks, out BlockRun run)) { return false; }
+            // Reserved meanwhile: an unmap that came late would take new data with it.
+            await bdev.UnmapAsync((long)run.First * BlobData.BlockBytes, (long)run.Count * BlobData.BlockBytes);
+            allocator.Release(run);
+        }
+        return true;
     }
 }

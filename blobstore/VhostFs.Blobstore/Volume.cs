@@ -33,6 +33,9 @@ public sealed class Volume
     /// <summary>More dirty nodes than this start a checkpoint: bounds the pause of the freeze (about 1 us a node) and the work after a crash.</summary>
     private const int MaxDirtyNodes = 1024;
 
+    /// <summary>More freed blocks than this (64 MiB) that wait for a sync start one: bounds how far overwriting spreads over the device.</summary>
+    private const int MaxPendingBlocks = 16384;
+
     private readonly Pool _pool;
     private readonly Checkpointer _checkpointer;
     private readonly Background _background;
@@ -150,10 +153,10 @@ public sealed class Volume
     /// <summary>Makes everything durable, writes a checkpoint and lets go of memory. All operations have ended.</summary>
     public async IoTask<Errno> CloseAsync()
     {
+        await _background.StopAsync();
         Errno result = FailReason is null ? await SyncAsync() : Errno.EIO;
         await _checkpointer.IdleAsync();
         if (result == Errno.None) { result = await _checkpointer.RunAsync(VolumeFlags.CleanlyClosed); }
-        _background.Stop();
         Overlay.Clear();
         Tree.Close();
         _pool.Forget(this);
@@ -193,6 +196,7 @@ public sealed class Volume
         Log.Append(transaction.Record, transaction.Images);
         Statistics.Transactions++;
         if (Log.UsedBlocks > Log.RingBlocks / 2 || Tree.DirtyCount > MaxDirtyNodes) { _checkpointer.Start(); }
+        if (Allocator.PendingBlocks > MaxPendingBlocks) { _background.SyncSoon(); }
         _background.Wake();
         return lsn;
     }
@@ -227,7 +231,7 @@ public sealed class Volume
         Log.Abort();
     }
 
-    /// <summary>Makes freed blocks usable whose record is durable: unmapped first, when that is worth a command.</summary>
+    /// <summary>Makes freed blocks usable whose record is durable.</summary>
     internal void ReleaseFreedBlocks()
     {
         if (HoldsFreedBlocks) { return; }
@@ -296,13 +300,24 @@ public sealed class Volume
         return Failed ? Errno.EIO : Errno.None;
     }
 
-    /// <summary>Bounds what a power cut can take (one second), and tells the log what is durable when the volume falls idle. Runs only while there is something to do.</summary>
+    /// <summary>Bounds what a power cut can take (one second); when the volume falls idle, tells the log what is durable and the device what is free. Runs only while there is something to do.</summary>
     private sealed class Background(Volume volume)
     {
         private const long TickNs = 100_000_000;
         private const int TicksToSync = 10;
+        private readonly WaitQueue _unmapped = new();
         private bool _isRunning;
         private bool _isStopped;
+        private bool _isSyncing;
+        private bool _isUnmapping;
+
+        /// <summary>Starts a sync now, unless this did so and it is under way.</summary>
+        public void SyncSoon()
+        {
+            if (_isSyncing || _isStopped) { return; }
+            _isSyncing = true;
+            SyncAsync().Detach();
+        }
 
         public void Wake()
         {
@@ -311,7 +326,19 @@ public sealed class Volume
             RunAsync().Detach();
         }
 
-        public void Stop() => _isStopped = true;
+        /// <summary>Stops; when this completes, no unmap is under way that could take what somebody writes after us.</summary>
+        public IoTask<Errno> StopAsync()
+        {
+            _isStopped = true;
+            return _isUnmapping ? _unmapped.WaitAsync() : new IoTask<Errno>(Errno.None);
+        }
+
+        private async IoTask<Errno> SyncAsync()
+        {
+            Errno synced = await volume.SyncAsync();
+            _isSyncing = false;
+            return synced;
+        }
 
         private async IoTask<Errno> RunAsync()
         {
@@ -330,7 +357,11 @@ public sealed class Volume
                 {
                     volume.ReleaseFreedBlocks();
                     volume.Log.WriteMarker();
-                    if (!volume.Log.IsMarkerDue && volume.Allocator.PendingBlocks == 0) { break; }
+                    _isUnmapping = true;
+                    bool unmapsMore = await volume._pool.Unmapper.UnmapSomeAsync(volume.Allocator);
+                    _isUnmapping = false;
+                    _unmapped.CompleteAll(Errno.None);
+                    if (!unmapsMore && !volume.Log.IsMarkerDue && volume.Allocator.PendingBlocks == 0) { break; }
                 }
             }
             _isRunning = false;
