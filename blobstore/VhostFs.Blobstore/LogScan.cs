@@ -16,11 +16,18 @@ internal sealed class LogScan : IDisposable
     private readonly VolumeHeader _header;
     private readonly int _ringBlocks;
 
+    /// <summary>Position and length of the batches of the chain.</summary>
+    private readonly Dictionary<int, int> _chained = [];
+
+    /// <summary>Bytes that may still be summed: a hostile ring of overlapping headers must not cost more than a few passes.</summary>
+    private long _budgetBytes;
+
     private LogScan(NativeBuffer ring, VolumeHeader header, int ringBlocks)
     {
         _ring = ring;
         _header = header;
         _ringBlocks = ringBlocks;
+        _budgetBytes = 16L * ring.Length;
     }
 
     /// <summary>Records behind the checkpoint, in order.</summary>
@@ -47,8 +54,8 @@ internal sealed class LogScan : IDisposable
             return $"the log of volume {header.VolumeId} cannot be read: {read.Errno}";
         }
         var scan = new LogScan(ring, header, anchor.RingBlocks);
-        scan.FindProven();
         scan.FollowChain();
+        scan.FindProven();
         return scan;
     }
 
@@ -58,13 +65,16 @@ internal sealed class LogScan : IDisposable
 
     public void Dispose() => _ring.Dispose();
 
-    /// <summary>Looks at every block, also behind a gap: a batch there may prove that what is missing had been acknowledged.</summary>
+    /// <summary>Looks at every block where a batch may begin, also behind a gap: one there may prove that what is missing had been acknowledged.</summary>
+    /// <remarks>Not inside of batches: their images are the guest's bytes and can look like anything.</remarks>
     private void FindProven()
     {
-        ProvenLsn = _header.CheckpointLsn;
         for (int position = 0; position < _ringBlocks; position++)
         {
-            if (TryParse(position, out Batch batch)) { ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn); }
+            if (_chained.TryGetValue(position, out int blocks)) { position += blocks - 1; continue; }
+            if (!TryParse(position, out Batch batch)) { continue; }
+            ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn);
+            position += batch.TotalBlocks - 1;
         }
     }
 
@@ -75,10 +85,13 @@ internal sealed class LogScan : IDisposable
         ulong nextLsn = _header.Tail.FirstLsn;
         ulong epoch = _header.LogEpoch;
         NextInode = _header.NextInode;
+        ProvenLsn = _header.CheckpointLsn;
         long blocks = 0;
         while (blocks < _ringBlocks && (TryNext(position, out Batch batch) || TryNext(0, out batch)))
         {
             AddRecords(batch);
+            _chained[batch.Position] = batch.TotalBlocks;
+            ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn);
             blocks += batch.TotalBlocks;
             position = batch.Position + batch.TotalBlocks;
             previousCrc = batch.Crc;
@@ -118,6 +131,8 @@ internal sealed class LogScan : IDisposable
         int total = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.TotalBlocks..]);
         if (records < 0 || recordBytes < 0 || images < 0 || total < 1 || total > _ringBlocks - position || images >= total) { return false; }
         if ((long)recordBytes > ((long)(total - images) * BlockBytes) - LogBatchHeader.Bytes) { return false; }
+        _budgetBytes -= (long)total * BlockBytes;
+        if (_budgetBytes < 0) { return false; }
         uint crc = BinaryPrimitives.ReadUInt32LittleEndian(bytes[LogBatchHeader.Crc..]);
         if (LogBatchHeader.ComputeCrc(bytes, recordBytes) != crc) { return false; }
         ulong epoch = BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.Epoch..]);

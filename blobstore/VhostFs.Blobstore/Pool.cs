@@ -227,6 +227,10 @@ public sealed class Pool
         }
     }
 
+    /// <summary>An anchor from a catalogue that may be anybody's work: large enough to work with, and on the device.</summary>
+    internal bool IsPlausible(Anchor anchor) =>
+        anchor.BlockCount is >= Anchor.MinBlocks and <= Anchor.MaxBlocks && anchor.FirstBlock < Geometry.DeviceBlocks && (ulong)anchor.BlockCount <= Geometry.DeviceBlocks - anchor.FirstBlock;
+
     internal bool IsDataCluster(Volume volume, ulong cluster) => cluster < Geometry.ClusterCount && _clusters.Is((uint)cluster, ClusterKind.Data, volume.Id);
 
     internal bool IsDataBlock(Volume volume, ulong block) =>
@@ -253,7 +257,7 @@ public sealed class Pool
     {
         // Large enough that checkpoints are rare under load, small against the pool.
         long bytes = options.LogBytes > 0 ? options.LogBytes : Math.Clamp(SizeBytes / 256, 1 << 20, 16 << 20);
-        return (int)Math.Max(bytes / BlockBytes, Anchor.MinBlocks);
+        return (int)Math.Clamp(bytes / BlockBytes, Anchor.MinBlocks, Anchor.MaxBlocks);
     }
 
     private async IoTask<string?> LoadAsync()

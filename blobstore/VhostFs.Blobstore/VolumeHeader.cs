@@ -106,7 +106,11 @@ internal readonly record struct VolumeHeader
 /// <summary>Where a volume's header slots and its log ring lie.</summary>
 internal readonly record struct Anchor(ulong FirstBlock, int BlockCount)
 {
-    public const int MinBlocks = 68;
+    /// <summary>Four of the largest batches: below that, a log could wait for room that never comes.</summary>
+    public const int MinBlocks = 256;
+
+    /// <summary>256 MiB: the whole log is read at mount.</summary>
+    public const int MaxBlocks = 65536;
 
     public ulong RingFirst => FirstBlock + 2;
 

@@ -60,6 +60,7 @@ internal static class VolumeMount
     public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)
     {
         string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
+        if (!pool.IsPlausible(record.Anchor)) { return $"{what}: its anchor does not lie in the pool; run 'vhostfs check' on it"; }
         if (await ReadHeaderAsync(pool.Bdev, record) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
         var volume = new Volume(pool, record, header);
         string? problem = await OpenTreeAsync(pool, volume, header) ?? await ReplayAsync(pool, volume, header);
