@@ -110,7 +110,14 @@ public sealed class VhostUserServer
                 socket.Dispose();
                 break;
             }
-            await ServeAsync(socket);
+            try { await ServeAsync(socket); }
+            catch (InvariantException bug)
+            {
+                // What this session left behind cannot be trusted: the export ends, by name; others never notice.
+                _session = null;
+                _log(VhostLogLevel.Error, $"{_options.Name}: the export ends because of a bug, please report it: {bug}");
+                break;
+            }
             if (_options.IsOneShot) { break; }
         }
         Close();
