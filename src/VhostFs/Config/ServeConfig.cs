@@ -1,0 +1,102 @@
+using VhostFs.Bdev;
+using VhostFs.Fuse;
+
+namespace VhostFs.Config;
+
+/// <summary>What <c>serve</c> shall do, from a file or from the command line.</summary>
+internal sealed record ServeConfig
+{
+    public LogLevel? LogLevel { get; init; }
+
+    public int Reactors { get; init; } = 1;
+
+    /// <summary>In an order in which each comes after its base.</summary>
+    public IReadOnlyList<BdevConfig> Bdevs { get; init; } = [];
+
+    public IReadOnlyList<PoolConfig> Pools { get; init; } = [];
+
+    public IReadOnlyList<ExportConfig> Exports { get; init; } = [];
+}
+
+internal enum BdevKind
+{
+    Uring,
+    Malloc,
+    Null,
+    Delay,
+    Error,
+}
+
+internal enum BdevCache
+{
+    Auto,
+    Direct,
+    Buffered,
+}
+
+internal sealed record BdevConfig
+{
+    public required ConfigLocation Where { get; init; }
+    public required string Name { get; init; }
+    public BdevKind Kind { get; init; }
+
+    /// <summary>Of a uring bdev: a file or block device.</summary>
+    public string FileName { get; init; } = "";
+    public BdevCache Cache { get; init; }
+
+    /// <summary>Of a memory bdev; of a uring bdev: the size of a file that is not there yet.</summary>
+    public long SizeBytes { get; init; }
+
+    /// <summary>Of a wrapper: the name of the bdev below.</summary>
+    public string Base { get; init; } = "";
+    public int ReadDelayUs { get; init; }
+    public int WriteDelayUs { get; init; }
+    public int FlushDelayUs { get; init; }
+
+    /// <summary>Of an error bdev: these operations fail with EIO, after <see cref="ErrorSkip"/> that pass.</summary>
+    public BdevOperations ErrorOperations { get; init; }
+    public int ErrorSkip { get; init; }
+
+    /// <summary>How many fail; 0: all from then on.</summary>
+    public int ErrorCount { get; init; }
+}
+
+internal sealed record PoolConfig
+{
+    public required ConfigLocation Where { get; init; }
+    public required string Name { get; init; }
+    public required string BdevName { get; init; }
+
+    /// <summary>Format the bdev when its file is not there yet (a memory bdev always is formatted).</summary>
+    public bool Create { get; init; }
+
+    /// <summary>Made when the pool does not have them.</summary>
+    public IReadOnlyList<string> Volumes { get; init; } = [];
+
+    /// <summary>Make <see cref="Volumes"/> only in a pool without any: a pool that has a volume under another name is served as it is.</summary>
+    public bool OnlyInEmptyPool { get; init; }
+}
+
+internal sealed record ExportConfig
+{
+    public required ConfigLocation Where { get; init; }
+
+    /// <summary>Where the volume was named: what a "no such volume" points at.</summary>
+    public required ConfigLocation VolumeWhere { get; init; }
+    public required string Name { get; init; }
+    public required string Pool { get; init; }
+
+    /// <summary>Empty: the only volume of the pool.</summary>
+    public string Volume { get; init; } = "";
+
+    /// <summary>Empty when <see cref="ListenFd"/> is used.</summary>
+    public string Socket { get; init; } = "";
+    public string SocketGroup { get; init; } = "";
+
+    /// <summary>A listening socket somebody else made, or -1.</summary>
+    public int ListenFd { get; init; } = -1;
+
+    /// <summary>Empty: the volume's name.</summary>
+    public string Tag { get; init; } = "";
+    public FuseServerOptions Fuse { get; init; } = new();
+}

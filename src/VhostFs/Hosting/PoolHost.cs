@@ -1,0 +1,116 @@
+using VhostFs.Bdev;
+using VhostFs.Blobstore;
+using VhostFs.Config;
+using VhostFs.Fuse;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Hosting;
+
+/// <summary>One pool on its bdevs, and the file systems of those volumes that are served. Lives on one reactor.</summary>
+internal sealed class PoolHost
+{
+    private readonly PoolConfig _config;
+    private readonly IBdev _bdev;
+    private readonly Pool _pool;
+    private readonly Dictionary<string, Blobfs.Blobfs> _mounted = new(StringComparer.Ordinal);
+
+    private PoolHost(PoolConfig config, IBdev bdev, Pool pool)
+    {
+        _config = config;
+        _bdev = bdev;
+        _pool = pool;
+    }
+
+    public string Name => _config.Name;
+
+    public static async IoTask<OpenResult<PoolHost>> OpenAsync(PoolConfig config, IReadOnlyList<BdevConfig> bdevs, PoolOptions options, Log log)
+    {
+        BdevConfig bottom = BdevFactory.Bottom(bdevs, config.BdevName);
+        bool isMemory = bottom.Kind is BdevKind.Malloc or BdevKind.Null;
+        bool exists = isMemory || File.Exists(bottom.FileName);
+        if (!exists && !config.Create) { return $"{bottom.FileName} does not exist; to make it, say \"create\": true here and a \"size\" in bdev '{bottom.Name}'"; }
+        if (!exists && bottom.SizeBytes == 0) { return $"{bottom.FileName} does not exist; to make it, give bdev '{bottom.Name}' a \"size\""; }
+        using NewFile? file = exists ? null : new NewFile(bottom.FileName);
+        IBdev bdev;
+        try { bdev = BdevFactory.Open(bdevs, config.BdevName, file); }
+        catch (BdevException e) { return e.Message; }
+        catch (InvalidOperationException e) { return e.Message; } // no memory for a malloc bdev
+        if (!isMemory && exists && bottom.SizeBytes > 0 && bottom.SizeBytes != bdev.SizeBytes)
+        {
+            log.Warn($"pool {config.Name}", $"{bottom.FileName} exists with {Sizes.Exact(bdev.SizeBytes)}; the size {Sizes.Exact(bottom.SizeBytes)} is for a new file and is ignored");
+        }
+        OpenResult<Pool> pool = isMemory || file is not null ? await FormatAsync(bdev, file, options, log) : await Pool.OpenAsync(bdev, options);
+        if (pool.Value is null)
+        {
+            bdev.Dispose();
+            return pool.Error!;
+        }
+        var host = new PoolHost(config, bdev, pool.Value);
+        if (await host.CreateVolumesAsync(log) is { } error)
+        {
+            await host.CloseAsync();
+            return error;
+        }
+        log.Info($"pool {config.Name}", $"open: {Sizes.Human(pool.Value.SizeBytes)}, {Sizes.Human(pool.Value.FreeBytes)} free, volumes {ConfigCheck.Names(pool.Value.Volumes.Select(v => v.Name))}");
+        return host;
+    }
+
+    /// <summary>The file system of a volume, mounted at its first use. An empty name means the only volume.</summary>
+    public async IoTask<OpenResult<Blobfs.Blobfs>> MountAsync(string name)
+    {
+        string[] known = [.. _pool.Volumes.Select(v => v.Name)];
+        if (name.Length == 0)
+        {
+            if (known.Length != 1) { return $"the pool has {(known.Length == 0 ? "no volume" : $"the volumes {ConfigCheck.Names(known)}")}; say which with --volume-name"; }
+            name = known[0];
+        }
+        if (!known.Contains(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(known)}"; }
+        if (_mounted.TryGetValue(name, out Blobfs.Blobfs? already)) { return already; }
+        OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
+        if (volume.Value is null) { return volume.Error!; }
+        FsResult<Blobfs.Blobfs> mounted = await Blobfs.Blobfs.MountAsync(volume.Value, new Blobfs.BlobfsOptions());
+        if (mounted.IsError) { return $"volume '{name}' cannot be mounted ({mounted.Errno}); stop this process and run 'vhostfs check'"; }
+        _mounted.Add(name, mounted.Value);
+        return mounted.Value;
+    }
+
+    /// <summary>Makes everything durable and lets go of the file. No session uses a volume any more.</summary>
+    public async IoTask<Errno> CloseAsync()
+    {
+        Errno result = Errno.None;
+        foreach (Blobfs.Blobfs fileSystem in _mounted.Values)
+        {
+            Errno closed = await fileSystem.CloseAsync();
+            if (result == Errno.None) { result = closed; }
+        }
+        Errno pool = await _pool.CloseAsync();
+        _bdev.Dispose();
+        return result == Errno.None ? pool : result;
+    }
+
+    private static async IoTask<OpenResult<Pool>> FormatAsync(IBdev bdev, NewFile? file, PoolOptions options, Log log)
+    {
+        OpenResult<Pool> formatted = await Pool.FormatAsync(bdev, new FormatOptions());
+        if (formatted.Value is null) { return formatted; }
+        // Closed and opened once more: formatting knows nothing of how we want it open.
+        Errno closed = await formatted.Value.CloseAsync();
+        if (closed != Errno.None) { return $"formatting {bdev.Name} failed: {closed}"; }
+        if (file?.Publish() is { } error) { return error; }
+        log.Info($"pool {bdev.Name}", $"formatted {Sizes.Human(bdev.SizeBytes)}");
+        return await Pool.OpenAsync(bdev, options);
+    }
+
+    private async IoTask<string?> CreateVolumesAsync(Log log)
+    {
+        string[] known = [.. _pool.Volumes.Select(v => v.Name)];
+        if (_config.OnlyInEmptyPool && known.Length > 0) { return null; }
+        foreach (string name in _config.Volumes.Except(known))
+        {
+            OpenResult<Volume> created = await _pool.CreateVolumeAsync(name, new VolumeOptions());
+            if (created.Value is null) { return created.Error; }
+            log.Info($"pool {Name}", $"made volume '{name}'");
+        }
+        return null;
+    }
+}
