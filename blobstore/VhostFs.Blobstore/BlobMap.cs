@@ -9,6 +9,9 @@ internal sealed class BlobMap(Volume volume)
     /// <summary>Groups that one transaction unmaps: keeps its record within the bound even when every block lies alone.</summary>
     private const int MaxGroupsPerUnmap = 8;
 
+    /// <summary>Nodes that one transaction of an unmap touches: the blocks of an aged file lie in clusters whose bitmaps are spread over many leaves.</summary>
+    private const int MaxNodesPerUnmap = 12;
+
     /// <summary>No file has blocks beyond this: 2^60 sub-keys would allow more than 64-bit offsets do.</summary>
     private const long MaxBlock = long.MaxValue / BlobData.BlockBytes;
 
@@ -50,14 +53,14 @@ internal sealed class BlobMap(Volume volume)
             Errno found = volume.TryNext(from, limit, out TreeKey key, out _);
             if (found == Errno.ENOENT) { return Errno.None; }
             if (found != Errno.None) { return found; }
-            if (groups == MaxGroupsPerUnmap)
+            if (groups == MaxGroupsPerUnmap || (blocksFreed > 0 && transaction.TouchedNodes >= MaxNodesPerUnmap))
             {
                 complete = false;
                 return Errno.None;
             }
             long groupFirst = (long)key.Sub * ExtentGroup.Blocks;
-            Errno staged = StageUnmapGroup(transaction, key, (int)Math.Max(firstBlock - groupFirst, 0), (int)Math.Min(limitBlock - groupFirst, ExtentGroup.Blocks), ref blocksFreed);
-            if (staged != Errno.None) { return staged; }
+            Errno staged = StageUnmapGroup(transaction, key, (int)Math.Max(firstBlock - groupFirst, 0), (int)Math.Min(limitBlock - groupFirst, ExtentGroup.Blocks), ref blocksFreed, ref complete);
+            if (staged != Errno.None || !complete) { return staged; }
             from = key.Next();
         }
     }
@@ -166,7 +169,7 @@ internal sealed class BlobMap(Volume volume)
         if (count > 0) { transaction.Data(first, _crcs.AsSpan(0, count)); }
     }
 
-    private Errno StageUnmapGroup(Transaction transaction, TreeKey key, int first, int limit, ref long blocksFreed)
+    private Errno StageUnmapGroup(Transaction transaction, TreeKey key, int first, int limit, ref long blocksFreed, ref bool complete)
     {
         Errno loaded = Load(transaction, key);
         if (loaded != Errno.None) { return loaded; }
@@ -176,6 +179,11 @@ internal sealed class BlobMap(Volume volume)
         {
             ulong physical = _editor.Physical(block);
             if (physical == 0) { continue; }
+            if (blocksFreed + count > 0 && transaction.TouchedNodes >= MaxNodesPerUnmap)
+            {
+                complete = false;
+                break;
+            }
             Errno added = freed.Add(physical, transaction, isFree: true);
             if (added != Errno.None) { return added; }
             _editor.Clear(block);

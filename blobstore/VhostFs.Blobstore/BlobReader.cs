@@ -53,7 +53,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
             int inBlock = (int)((offset + done) % BlockBytes);
             int take = (int)Math.Min(((long)part.Count * BlockBytes) - inBlock, length - done);
             if (!part.IsWritten) { cursor.Clear(take); }
-            else if (!volume.Allocator.Owns(part.Physical, part.Count)) { return false; }
+            else if (!OwnsRun(part)) { return false; }
             for (int copied = 0, i = 0; part.IsWritten && copied < take; i++)
             {
                 Span<byte> block;
@@ -116,6 +116,19 @@ internal sealed class BlobReader(Volume volume, Pool pool)
         return ExtentGroup.TryFind(value, first, groupLimit, volume.HasDataChecksums, out part) ? Errno.None : Errno.EIO;
     }
 
+    /// <summary>All blocks lie in data clusters of this volume; also those in the middle: a run of 128 blocks can span a cluster of somebody else.</summary>
+    private bool OwnsRun(in ExtentPart part)
+    {
+        int clusterBlocks = pool.Geometry.ClusterBlocks;
+        for (int done = 0; done < part.Count;)
+        {
+            ulong block = part.Physical + (ulong)done;
+            if (!volume.Allocator.Owns(block, 1)) { return false; }
+            done += clusterBlocks - (int)((block - pool.Geometry.DataStart) % (ulong)clusterBlocks);
+        }
+        return true;
+    }
+
     /// <summary>Answers holes and logged blocks at once, and lists the rest as device reads.</summary>
     private Errno TryPlan(BlobRead read, ulong blob, long offset, int length, IoVecs target, bool isPrivate)
     {
@@ -126,7 +139,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
             int inBlock = (int)((offset + done) % BlockBytes);
             int take = (int)Math.Min(((long)part.Count * BlockBytes) - inBlock, length - done);
             if (!part.IsWritten) { target.Clear(done, take); }
-            else if (!volume.Allocator.Owns(part.Physical, 1) || !volume.Allocator.Owns(part.Physical + (ulong)part.Count - 1, 1)) { return Errno.EIO; }
+            else if (!OwnsRun(part)) { return Errno.EIO; }
             for (int i = 0, at = 0; part.IsWritten && at < take; i++)
             {
                 ulong physical = part.Physical + (ulong)i;

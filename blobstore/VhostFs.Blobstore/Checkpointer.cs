@@ -33,13 +33,21 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
     /// <summary>Runs a checkpoint; one that is under way is waited for and counts, unless <paramref name="flags"/> ask for more.</summary>
     public async IoTask<Errno> RunAsync(VolumeFlags flags)
     {
-        if (_isRunning)
+        // Who else waits may go on first and begin another one.
+        while (_isRunning)
         {
             Errno other = await _idle.WaitAsync();
             if (flags == VolumeFlags.None || other != Errno.None) { return other; }
         }
         _isRunning = true;
-        Errno result = await WriteAsync(flags);
+        Errno result;
+        try { result = await WriteAsync(flags); }
+        catch (InvariantException e)
+        {
+            // A bug of ours ends this volume, and nobody waits for ever.
+            volume.Fail(e.Message);
+            result = Errno.EIO;
+        }
         _isRunning = false;
         if (result != Errno.None) { volume.Fail($"writing a checkpoint failed: {result}"); }
         else { volume.Statistics.Checkpoints++; }

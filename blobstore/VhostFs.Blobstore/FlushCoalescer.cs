@@ -14,6 +14,9 @@ internal sealed class FlushCoalescer
     private WaitQueue _inFlight = new();
     private bool _isBusy;
 
+    /// <summary>A flush failed: what had been written before it, by any volume, may be lost, and a later flush that succeeds would not say so. Nothing is durable any more until the pool is opened again.</summary>
+    private Errno _failed;
+
     public FlushCoalescer(IBdev bdev)
     {
         _bdev = bdev;
@@ -22,6 +25,7 @@ internal sealed class FlushCoalescer
 
     public IoTask<Errno> FlushAsync()
     {
+        if (_failed != Errno.None) { return new IoTask<Errno>(_failed); }
         if (!_isBusy)
         {
             _isBusy = true;
@@ -36,7 +40,8 @@ internal sealed class FlushCoalescer
         while (!_waiting.IsEmpty)
         {
             (_waiting, _inFlight) = (_inFlight, _waiting);
-            last = await _bdev.FlushAsync();
+            last = _failed != Errno.None ? _failed : await _bdev.FlushAsync();
+            _failed = last;
             _inFlight.CompleteAll(last);
         }
         _isBusy = false;

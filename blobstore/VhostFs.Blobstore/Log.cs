@@ -16,6 +16,12 @@ internal sealed class Log : IDisposable
     /// <summary>Images of one batch.</summary>
     private const int MaxBatchImages = 192;
 
+    /// <summary>The largest batch, in blocks.</summary>
+    internal const int MaxBatchBlocks = (LogBatch.BufferBytes / BlobData.BlockBytes) + MaxBatchImages;
+
+    /// <summary>What one transaction can add to a batch.</summary>
+    private const int MaxTransactionBlocks = (Transaction.MaxRecordBytes / BlobData.BlockBytes) + 1 + Transaction.MaxImages;
+
     private readonly IBdev _bdev;
     private readonly LogBuffers _buffers;
     private readonly PagePool _pages;
@@ -44,7 +50,7 @@ internal sealed class Log : IDisposable
         _ringFirst = anchor.RingFirst;
         _ringBlocks = anchor.RingBlocks;
         // Two batches and the hole before a wrap must fit beside a half-full ring.
-        _maxBatchBlocks = Math.Min(anchor.RingBlocks / 4, (LogBatch.BufferBytes / BlobData.BlockBytes) + MaxBatchImages);
+        _maxBatchBlocks = Math.Min(anchor.RingBlocks / 4, MaxBatchBlocks);
         Uuid = uuid;
         Epoch = epoch;
         LastLsn = LoggedLsn = DurableLsn = lastLsn;
@@ -87,7 +93,6 @@ internal sealed class Log : IDisposable
     {
         get
         {
-            const int MaxTransactionBlocks = (Transaction.MaxRecordBytes / BlobData.BlockBytes) + 1 + Transaction.MaxImages;
             int needed = _open.Blocks + MaxTransactionBlocks;
             return _open.HasRoom && needed <= _maxBatchBlocks && UsedBlocks + needed + _maxBatchBlocks < _ringBlocks;
         }
@@ -133,9 +138,17 @@ internal sealed class Log : IDisposable
         Progress.CompleteAll(Errno.None);
     }
 
+    /// <summary>Completes when nothing is being written and nothing is about to be.</summary>
+    public async IoTask<Errno> IdleAsync()
+    {
+        while (_isWriting || _isScheduled) { await Progress.WaitAsync(); }
+        return Errno.None;
+    }
+
     /// <summary>Nothing is written any more; everybody who waits is told.</summary>
     public void Abort()
     {
+        _wantsMarker = false;
         _open.Clear(_pages, _buffers);
         _waiters.CompleteUpTo(ulong.MaxValue, Errno.EIO);
         Progress.CompleteAll(Errno.EIO);
@@ -182,6 +195,7 @@ internal sealed class Log : IDisposable
             {
                 _isWriting = false;
                 _fail($"writing the log failed: {written.Errno}");
+                Progress.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
                 return written.Errno;
             }
             LoggedLsn = last;
@@ -189,6 +203,7 @@ internal sealed class Log : IDisposable
             Progress.CompleteAll(Errno.None);
         }
         _isWriting = false;
+        Progress.CompleteAll(Errno.None);
         return Errno.None;
     }
 

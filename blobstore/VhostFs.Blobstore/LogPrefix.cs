@@ -9,6 +9,7 @@ namespace VhostFs.Blobstore;
 /// on disk says so; the old record then fails its check although it was acknowledged. Hence a block counts only by its last definition within the prefix.</remarks>
 internal sealed class LogPrefix(IBdev bdev, LogScan scan, Func<ulong, bool> isDataBlock)
 {
+    private const int MaxBlocksPerRead = 64;
     private readonly Dictionary<ulong, Definition> _definitions = [];
     private int _liveMismatches;
 
@@ -39,30 +40,35 @@ internal sealed class LogPrefix(IBdev bdev, LogScan scan, Func<ulong, bool> isDa
 
     private async IoTask<Errno> WalkAsync(ulong lastLsn, bool verify)
     {
-        using var page = new NativeBuffer(BlobData.BlockBytes);
+        using var memory = new NativeBuffer(MaxBlocksPerRead * BlobData.BlockBytes);
         using var list = new IoVecList(1);
-        list.Add(page.Vec);
         var written = new List<(ulong Block, uint Crc)>();
         foreach (ScannedRecord record in scan.Records)
         {
             if (record.Lsn > lastLsn) { break; }
             written.Clear();
             Define(record, written);
-            bool isProven = record.Lsn <= scan.ProvenLsn;
-            foreach ((ulong block, uint crc) in written)
+            bool isChecked = verify && record.Lsn > scan.ProvenLsn;
+            for (int i = 0; i < written.Count;)
             {
-                bool matches = true;
-                if (verify && !isProven)
+                ulong first = written[i].Block;
+                int count = 1;
+                while (count < MaxBlocksPerRead && i + count < written.Count && written[i + count].Block == first + (ulong)count) { count++; }
+                bool areOurs = true;
+                for (int k = 0; isChecked && k < count; k++) { areOurs &= isDataBlock(first + (ulong)k); }
+                if (isChecked && areOurs)
                 {
-                    if (!isDataBlock(block)) { matches = false; }
-                    else
-                    {
-                        IoResult read = await bdev.ReadAsync((long)block * BlobData.BlockBytes, list.View());
-                        if (read.IsError) { return read.Errno; }
-                        matches = Crc32C.Compute(page.Span) == crc;
-                    }
+                    list.Clear();
+                    list.Add(memory.Slice(0, count * BlobData.BlockBytes));
+                    IoResult read = await bdev.ReadAsync((long)first * BlobData.BlockBytes, list.View());
+                    if (read.IsError) { return read.Errno; }
                 }
-                Set(block, new Definition(null, matches));
+                for (int k = 0; k < count; k++)
+                {
+                    bool matches = !isChecked || (areOurs && Crc32C.Compute(memory.Span.Slice(k * BlobData.BlockBytes, BlobData.BlockBytes)) == written[i + k].Crc);
+                    Set(first + (ulong)k, new Definition(null, matches));
+                }
+                i += count;
             }
             if (verify && record.Lsn > CutLsn && _liveMismatches == 0) { CutLsn = record.Lsn; }
         }
@@ -78,7 +84,7 @@ internal sealed class LogPrefix(IBdev bdev, LogScan scan, Func<ulong, bool> isDa
             switch (operation.Code)
             {
                 case RecordCode.Free:
-                    for (int i = 0; i < operation.Blocks.Count; i++) { Remove(operation.Blocks.First + (ulong)i); }
+                    for (int i = 0; i < operation.Blocks.Count && _definitions.Count > 0; i++) { Remove(operation.Blocks.First + (ulong)i); }
                     break;
                 case RecordCode.Data:
                     for (int i = 0; i < operation.Blocks.Count; i++) { written.Add((operation.Blocks.First + (ulong)i, operation.CrcAt(i))); }

@@ -129,14 +129,14 @@ internal sealed class LogScan : IDisposable
         int recordBytes = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.RecordBytes..]);
         int images = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.ImageCount..]);
         int total = BinaryPrimitives.ReadInt32LittleEndian(bytes[LogBatchHeader.TotalBlocks..]);
-        if (records < 0 || recordBytes < 0 || images < 0 || total < 1 || total > _ringBlocks - position || images >= total) { return false; }
+        if (records < 0 || recordBytes < 0 || images < 0 || total < 1 || total > Math.Min(_ringBlocks - position, Log.MaxBatchBlocks) || images >= total) { return false; }
         if ((long)recordBytes > ((long)(total - images) * BlockBytes) - LogBatchHeader.Bytes) { return false; }
         _budgetBytes -= (long)total * BlockBytes;
         if (_budgetBytes < 0) { return false; }
         uint crc = BinaryPrimitives.ReadUInt32LittleEndian(bytes[LogBatchHeader.Crc..]);
         if (LogBatchHeader.ComputeCrc(bytes, recordBytes) != crc) { return false; }
         ulong epoch = BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.Epoch..]);
-        if (epoch < _header.LogEpoch) { return false; }
+        if (epoch < _header.LogEpoch || BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.NextInode..]) >= VolumeHeader.MaxCounter) { return false; }
         batch = new Batch(
             position, total, images, records, crc, epoch,
             BinaryPrimitives.ReadUInt64LittleEndian(bytes[LogBatchHeader.FirstLsn..]),

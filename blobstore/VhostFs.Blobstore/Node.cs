@@ -46,6 +46,9 @@ internal sealed unsafe class Node
     /// <summary>Which freeze gave this node its address.</summary>
     public ulong FreezeRound { get; set; }
 
+    /// <summary>Which transaction touched it last.</summary>
+    public ulong TouchRound { get; set; }
+
     /// <summary>Used since the cache's clock hand came by.</summary>
     public bool IsReferenced { get; set; }
 

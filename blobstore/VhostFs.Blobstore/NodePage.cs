@@ -218,7 +218,7 @@ internal readonly unsafe struct NodePage(byte* page)
     }
 
     /// <summary>Checks everything the code above relies on: the page may come from a hostile disk.</summary>
-    public bool IsWellFormed(ulong volumeId, int level, ulong address, out string problem)
+    public bool IsWellFormed(ulong volumeId, int level, ulong address, bool isRoot, out string problem)
     {
         problem = "";
         if (*(uint*)_page != Magic) { problem = "wrong magic"; }
@@ -226,6 +226,10 @@ internal readonly unsafe struct NodePage(byte* page)
         else if (Level != level) { problem = $"level {Level} instead of {level}"; }
         else if (Address != address) { problem = $"misplaced: written for block {Address}"; }
         else if (HeaderBytes + (Count * SlotBytes) > HeapStart || HeapStart > HeapEnd) { problem = "slots and heap overlap"; }
+        // Negative dead bytes would let overlapping values add up to more than the heap: compacting would then write outside of the page.
+        else if (DeadBytes < 0) { problem = "negative count of dead bytes"; }
+        // A cursor steps to the first entry of the next leaf without looking: only a root may have none.
+        else if (level == 0 && Count == 0 && !isRoot) { problem = "an empty leaf that is not the root"; }
         if (problem.Length > 0) { return false; }
         int live = 0;
         for (int i = 0; i < Count; i++)

@@ -9,7 +9,7 @@ internal sealed class NodeReader(IBdev bdev, ulong volumeId, Func<ulong, bool> o
 {
     private readonly Stack<IoVecList> _lists = new();
 
-    public async IoTask<Errno> ReadAsync(NodePointer pointer, int level, IoVec page)
+    public async IoTask<Errno> ReadAsync(NodePointer pointer, int level, bool isRoot, IoVec page)
     {
         if (!ownsAddress(pointer.Address))
         {
@@ -22,16 +22,16 @@ internal sealed class NodeReader(IBdev bdev, ulong volumeId, Func<ulong, bool> o
         IoResult read = await bdev.ReadAsync((long)pointer.Address * BlobData.BlockBytes, list.View());
         _lists.Push(list);
         if (read.IsError) { return read.Errno; }
-        return Check(pointer, level, page);
+        return Check(pointer, level, isRoot, page);
     }
 
-    private unsafe Errno Check(NodePointer pointer, int level, IoVec page)
+    private unsafe Errno Check(NodePointer pointer, int level, bool isRoot, IoVec page)
     {
         var node = new NodePage((byte*)page.Address);
         string problem = "";
         if (node.Crc != pointer.Crc || node.ComputeCrc() != pointer.Crc) { problem = "checksum differs from the parent's"; }
         else if (node.BirthEpoch != pointer.BirthEpoch) { problem = "birth epoch differs from the parent's"; }
-        else if (node.IsWellFormed(volumeId, level, pointer.Address, out problem)) { return Errno.None; }
+        else if (node.IsWellFormed(volumeId, level, pointer.Address, isRoot, out problem)) { return Errno.None; }
         report($"node at block {pointer.Address}: {problem}");
         return Errno.EIO;
     }

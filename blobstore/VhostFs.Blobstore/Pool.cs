@@ -14,6 +14,7 @@ public sealed class Pool
     private const int BlockBytes = BlobData.BlockBytes;
     private readonly List<VolumeRecord> _records = [];
     private readonly Dictionary<ulong, Volume> _open = [];
+    private readonly Dictionary<string, WaitQueue> _busy = [];
     private readonly Action<string> _report;
     private readonly ClusterTable _clusters;
     private readonly SpaceGranter _granter;
@@ -72,6 +73,7 @@ public sealed class Pool
         PoolGeometry geometry = PoolGeometry.For(bdev.SizeBytes, options);
         if (!geometry.IsPlausible || geometry.ClusterCount < 8) { return $"{bdev.Name} cannot hold a pool with clusters of {options.ClusterBytes} bytes (128 KiB to 16 MiB, a power of two, at least 8 of them)"; }
         if (!options.Force && await SuperblockStore.ReadAsync(bdev) is not null) { return $"{bdev.Name} already holds a pool; use --force to destroy it"; }
+        if (!bdev.TryClaim("a pool being formatted", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
         Guid uuid = options.Uuid ?? Guid.NewGuid();
         var catalogue = CatalogueRecord(geometry, uuid);
         Errno written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, NewHashKey());
@@ -81,6 +83,7 @@ public sealed class Pool
         {
             written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
         }
+        bdev.ReleaseClaim();
         return written == Errno.None ? await OpenAsync(bdev, new PoolOptions()) : $"formatting {bdev.Name} failed: {written}";
     }
 
@@ -92,8 +95,10 @@ public sealed class Pool
             return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {superblock.IncompatibleFeatures:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
         }
         if (!superblock.Geometry.IsPlausible) { return $"the superblock of the pool on {bdev.Name} describes an impossible layout"; }
-        if (superblock.Geometry.DeviceBlocks * BlockBytes > (ulong)bdev.SizeBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
+        if (superblock.Geometry.DeviceBlocks > (ulong)bdev.SizeBytes / BlockBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
         if (!bdev.TryClaim($"pool {superblock.Uuid}", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
+        // Read again as the owner: somebody may have opened, changed and closed the pool before the claim.
+        superblock = await SuperblockStore.ReadAsync(bdev) ?? superblock;
         // The epoch is durable before any log batch carries it.
         superblock = superblock with
         {
@@ -112,6 +117,32 @@ public sealed class Pool
     }
 
     public async IoTask<OpenResult<Volume>> CreateVolumeAsync(string name, VolumeOptions options)
+    {
+        await EnterAsync(name);
+        OpenResult<Volume> created = await CreateVolumeCoreAsync(name, options);
+        Leave(name);
+        return created;
+    }
+
+    /// <summary>Opens a volume; who opens it twice gets the same one.</summary>
+    public async IoTask<OpenResult<Volume>> OpenVolumeAsync(string name)
+    {
+        await EnterAsync(name);
+        OpenResult<Volume> opened = await OpenVolumeCoreAsync(name);
+        Leave(name);
+        return opened;
+    }
+
+    /// <summary>Removes a volume and everything in it; its space is cleared before anybody else gets it.</summary>
+    public async IoTask<Errno> DeleteVolumeAsync(string name)
+    {
+        await EnterAsync(name);
+        Errno deleted = await DeleteVolumeCoreAsync(name);
+        Leave(name);
+        return deleted;
+    }
+
+    private async IoTask<OpenResult<Volume>> CreateVolumeCoreAsync(string name, VolumeOptions options)
     {
         int nameBytes = Encoding.UTF8.GetByteCount(name);
         if (nameBytes is 0 or > VolumeRecord.MaxNameBytes || name.Any(static c => c < ' ' || c == '/')) { return $"'{name}' is no name for a volume: 1 to 255 bytes, no '/' and no control characters"; }
@@ -138,15 +169,14 @@ public sealed class Pool
         }
         if (written != Errno.None)
         {
-            _clusters.Set(anchorExtent, ClusterKind.Free, 0);
-            foreach (ClusterExtent extent in nodes) { _clusters.Set(extent, ClusterKind.Free, 0); }
+            _granter.GiveBack([anchorExtent, .. nodes]);
             return $"creating volume '{name}' failed: {written}";
         }
         _records.Add(record);
-        return await OpenVolumeAsync(name);
+        return await OpenVolumeCoreAsync(name);
     }
 
-    public async IoTask<OpenResult<Volume>> OpenVolumeAsync(string name)
+    private async IoTask<OpenResult<Volume>> OpenVolumeCoreAsync(string name)
     {
         if (_records.Find(r => r.Name == name && !r.IsBeingDeleted) is not { } record)
         {
@@ -154,13 +184,13 @@ public sealed class Pool
             return $"the pool has no volume '{name}'; {known}";
         }
         if (_open.TryGetValue(record.Id, out Volume? already)) { return already; }
+        if (!OwnsAnchor(record)) { return $"volume '{name}': its record names an anchor outside of its clusters; run 'vhostfs check' on the pool"; }
         OpenResult<Volume> opened = await VolumeMount.OpenAsync(this, record);
         if (opened.Value is { } volume) { _open[record.Id] = volume; }
         return opened;
     }
 
-    /// <summary>Removes a volume and everything in it; its space is cleared before anybody else gets it.</summary>
-    public async IoTask<Errno> DeleteVolumeAsync(string name)
+    private async IoTask<Errno> DeleteVolumeCoreAsync(string name)
     {
         int index = _records.FindIndex(r => r.Name == name);
         if (index < 0) { return Errno.ENOENT; }
@@ -170,6 +200,20 @@ public sealed class Pool
         if (marked != Errno.None) { return marked; }
         _records[index] = record;
         return await FinishDeleteAsync(record);
+    }
+
+    /// <summary>Waits until nobody else creates, opens, closes or deletes the volume of this name: each of them reads and writes its header and log as the only one.</summary>
+    internal async IoTask<Errno> EnterAsync(string name)
+    {
+        while (_busy.TryGetValue(name, out WaitQueue? others)) { await others.WaitAsync(); }
+        _busy.Add(name, new WaitQueue());
+        return Errno.None;
+    }
+
+    internal void Leave(string name)
+    {
+        _busy.Remove(name, out WaitQueue? others);
+        others!.CompleteAll(Errno.None);
     }
 
     /// <summary>Closes all volumes and the pool, cleanly.</summary>
@@ -244,6 +288,22 @@ public sealed class Pool
         return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, free - kept);
     }
 
+    /// <summary>The anchor lies in clusters that were given to this volume for it: what is written there overwrites nobody.</summary>
+    private bool OwnsAnchor(VolumeRecord record)
+    {
+        Anchor anchor = record.Anchor;
+        ulong clusterBlocks = (ulong)Geometry.ClusterBlocks;
+        if (!IsPlausible(anchor) || anchor.FirstBlock < Geometry.DataStart) { return false; }
+        ulong first = (anchor.FirstBlock - Geometry.DataStart) / clusterBlocks;
+        ulong limit = ((anchor.FirstBlock - Geometry.DataStart) + (ulong)anchor.BlockCount + clusterBlocks - 1) / clusterBlocks;
+        if (first >= limit || limit > Geometry.ClusterCount) { return false; }
+        for (ulong cluster = first; cluster < limit; cluster++)
+        {
+            if (!_clusters.Is((uint)cluster, ClusterKind.Anchor, record.Id)) { return false; }
+        }
+        return true;
+    }
+
     private static VolumeRecord CatalogueRecord(PoolGeometry geometry, Guid uuid) => new(0, "(pool)", geometry.Anchor0, uuid, 0, false);
 
     private static (ulong, ulong) NewHashKey()
@@ -257,7 +317,7 @@ public sealed class Pool
     {
         // Large enough that checkpoints are rare under load, small against the pool.
         long bytes = options.LogBytes > 0 ? options.LogBytes : Math.Clamp(SizeBytes / 256, 1 << 20, 16 << 20);
-        return (int)Math.Clamp(bytes / BlockBytes, Anchor.MinBlocks, Anchor.MaxBlocks);
+        return (int)Math.Clamp(bytes / BlockBytes, Anchor.MinBlocks, Anchor.MaxBlocks - PoolGeometry.MaxClusterBlocks); // rounded up to whole clusters afterwards
     }
 
     private async IoTask<string?> LoadAsync()

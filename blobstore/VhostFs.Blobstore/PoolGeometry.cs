@@ -60,13 +60,16 @@ internal readonly record struct PoolGeometry(
         return new PoolGeometry(deviceBlocks, dataStart, clusterBlocks, clusters, anchor, nodesFirst, nodesBlocks);
     }
 
+    // Every address is held against the device before anything is added to it: a hostile one must not wrap round.
     public bool IsPlausible =>
-        ClusterBlocks is >= MinClusterBlocks and <= MaxClusterBlocks && BitOperations.IsPow2(ClusterBlocks)
-        && Anchor0.BlockCount >= Anchor.MinBlocks && Anchor0.FirstBlock >= 2
+        DeviceBlocks is > 4 and <= long.MaxValue / BlobData.BlockBytes
+        && Anchor0.FirstBlock < DeviceBlocks && Nodes0First < DeviceBlocks && DataStart <= DeviceBlocks - 2
+        && ClusterBlocks is >= MinClusterBlocks and <= MaxClusterBlocks && BitOperations.IsPow2(ClusterBlocks)
+        && Anchor0.BlockCount is >= Anchor.MinBlocks and <= Anchor.MaxBlocks && Anchor0.FirstBlock >= 2
         && Anchor0.FirstBlock + (ulong)Anchor0.BlockCount <= Nodes0First
         && Nodes0First % NodePage.Blocks == 0 && Nodes0Blocks > 0 && Nodes0Blocks % NodePage.Blocks == 0
         && Nodes0First + (ulong)Nodes0Blocks <= DataStart && DataStart % (ulong)ClusterBlocks == 0
-        && DataStart <= DeviceBlocks && ClusterCount <= (DeviceBlocks - DataStart) / (ulong)ClusterBlocks;
+        && ClusterCount <= (DeviceBlocks - 2 - DataStart) / (ulong)ClusterBlocks;
 
     public ulong FirstBlock(uint cluster) => DataStart + ((ulong)cluster * (ulong)ClusterBlocks);
 

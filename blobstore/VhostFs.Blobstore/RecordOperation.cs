@@ -101,7 +101,7 @@ internal ref struct RecordReader
             case RecordCode.Allocate or RecordCode.Free:
                 length = 12;
                 operation = new RecordOperation { Code = code, Blocks = new BlockRun(first, number) };
-                return number > 0;
+                return number is > 0 and <= PoolGeometry.MaxClusterBlocks;
             case RecordCode.Data:
                 length = 12 + (4 * number);
                 if (at.Length < length || number == 0) { return false; }

@@ -12,6 +12,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
     private const int InitialNodeSlots = 128;
     private const uint MaxDataClusters = 64;
     private const int RunsPerTransaction = 500;
+    private const int MaxNodesPerRelease = 12;
     private readonly Dictionary<(ulong Volume, ClusterKind Kind), WaitQueue> _underWay = [];
 
     public uint InitialNodeClusters => ClustersFor(InitialNodeSlots);
@@ -34,6 +35,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
         List<ClusterExtent> extents = Take(wanted, kind, volume.Id);
         Errno granted = await CommitAsync([.. extents.Select(e => (e, kind))], volume.Id, null);
         if (granted == Errno.None) { Hand(volume, kind, extents); }
+        else { GiveBack(extents); }
         _underWay.Remove(key);
         waiters.CompleteAll(granted);
         return granted == Errno.None;
@@ -52,13 +54,21 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
         return extents;
     }
 
+    /// <summary>Nothing durable names these clusters. (A commit that failed in the middle ended the catalogue, so that they are not granted again.)</summary>
+    public void GiveBack(List<ClusterExtent> extents)
+    {
+        foreach (ClusterExtent extent in extents) { clusters.Set(extent, ClusterKind.Free, 0); }
+    }
+
     /// <summary>Makes ownership, and a volume's record if there is one, durable in one transaction.</summary>
     public async IoTask<Errno> CommitAsync(List<(ClusterExtent Extent, ClusterKind Kind)> extents, ulong owner, VolumeRecord? record)
     {
         Volume catalogue = pool.Catalogue;
+        // Deleting a volume works on a full catalogue too; what lets it grow must not use up that reserve.
+        Admission admission = record is { IsBeingDeleted: true } ? Admission.Release : Admission.Grow;
         for (;;)
         {
-            Errno admitted = await catalogue.AdmitAsync(Admission.Release);
+            Errno admitted = await catalogue.AdmitAsync(admission);
             if (admitted != Errno.None) { return admitted; }
             Transaction transaction = catalogue.Begin();
             Errno staged = Stage(transaction, extents, owner, record);
@@ -113,7 +123,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
     {
         complete = false;
         TreeKey from = ClusterTable.Key(0), limit = new(0, ItemType.ClusterRun, TreeKey.SubMask);
-        while (gone.Count < RunsPerTransaction)
+        while (gone.Count < RunsPerTransaction && (gone.Count == 0 || transaction.TouchedNodes < MaxNodesPerRelease))
         {
             Errno found = pool.Catalogue.TryNext(from, limit, out TreeKey key, out ReadOnlySpan<byte> value);
             if (found == Errno.ENOENT)

@@ -21,7 +21,7 @@ internal static class SuperblockStore
             // The copies at the end lie where the pool ended when it was formatted; the first valid one tells.
             ulong blocks = newest?.Geometry.DeviceBlocks ?? ((ulong)bdev.SizeBytes / BlockBytes);
             ulong block = i < 2 ? (ulong)i : blocks - 4 + (ulong)i;
-            if ((block + 1) * BlockBytes > (ulong)bdev.SizeBytes) { continue; }
+            if (block >= (ulong)bdev.SizeBytes / BlockBytes) { continue; }
             IoResult read = await bdev.ReadAsync((long)block * BlockBytes, list.View());
             if (read.IsError) { continue; }
             if (Superblock.Read(memory.Span) is { } found && (newest is null || found.Generation > newest.Generation)) { newest = found; }

@@ -17,6 +17,7 @@ public sealed class Transaction
     private readonly byte[] _merged = new byte[Tree.MaxValueBytes];
     private readonly List<Staged> _staged = [];
     private readonly List<BlobChange> _changes = [];
+    private readonly List<BlockRun> _freed = [];
     private int _length;
     private int _operations;
     private bool _isOpen;
@@ -24,6 +25,9 @@ public sealed class Transaction
     internal Transaction()
     {
     }
+
+    /// <summary>Nodes that it makes dirty so far, not counting splits.</summary>
+    internal int TouchedNodes => _volume.Tree.TouchedCount;
 
     /// <summary>The record behind its length field.</summary>
     internal ReadOnlySpan<byte> Record => _record.AsSpan(4, _length - 4);
@@ -62,17 +66,19 @@ public sealed class Transaction
     public Errno Put(TreeKey key, ReadOnlySpan<byte> value)
     {
         Invariant.That(value.Length <= Tree.MaxValueBytes);
-        Errno touched = _volume.Touch(key);
+        Errno touched = Touch(key);
         if (touched != Errno.None) { return touched; }
         Span<byte> room = AddKeyed(RecordCode.Put, key, 0, value.Length);
         value.CopyTo(room);
         return Errno.None;
     }
 
-    /// <summary>Removes a key; whether it exists is the caller's knowledge.</summary>
+    /// <summary>Removes a key. That it exists is the caller's knowledge, which may come from a damaged disk: EIO when it does not.</summary>
     public Errno Delete(TreeKey key)
     {
-        Errno touched = _volume.Touch(key);
+        Errno found = TryGet(key, out _);
+        if (found != Errno.None) { return found == Errno.ENOENT ? Errno.EIO : found; }
+        Errno touched = Touch(key);
         if (touched != Errno.None) { return touched; }
         AddKeyed(RecordCode.Delete, key, 0, 0);
         return Errno.None;
@@ -81,7 +87,7 @@ public sealed class Transaction
     /// <summary>Overwrites bytes inside the value of an existing key.</summary>
     internal Errno Patch(TreeKey key, int offset, ReadOnlySpan<byte> bytes)
     {
-        Errno touched = _volume.Touch(key);
+        Errno touched = Touch(key);
         if (touched != Errno.None) { return touched; }
         bytes.CopyTo(AddKeyed(RecordCode.Patch, key, offset, bytes.Length));
         return Errno.None;
@@ -90,8 +96,14 @@ public sealed class Transaction
     /// <summary>Data blocks come into use.</summary>
     internal Errno Allocate(BlockRun blocks) => AddRun(RecordCode.Allocate, blocks);
 
-    /// <summary>Data blocks are no longer in use; they can be used again once this record is durable.</summary>
-    internal Errno Free(BlockRun blocks) => AddRun(RecordCode.Free, blocks);
+    /// <summary>Data blocks are no longer in use; they can be used again once this record is durable. EIO: they were not in use, or two maps name them.</summary>
+    internal Errno Free(BlockRun blocks)
+    {
+        // A block freed twice would be given to two owners; only a damaged or hostile map frees one twice.
+        Errno found = _volume.TryGet(_volume.AllocationKey(blocks.First), out ReadOnlySpan<byte> bitmap);
+        if (found == Errno.ENOENT || (found == Errno.None && !(_volume.IsAllocated(bitmap, blocks) && TryAddFreed(blocks)))) { return Errno.EIO; }
+        return found != Errno.None ? found : AddRun(RecordCode.Free, blocks);
+    }
 
     /// <summary>Names blocks whose new content was written before this record, with their checksums: recovery verifies them.</summary>
     internal void Data(ulong firstBlock, ReadOnlySpan<uint> crcs)
@@ -117,10 +129,19 @@ public sealed class Transaction
         Invariant.That(_isOpen && _operations > 0);
         BinaryPrimitives.WriteInt32LittleEndian(_record, _length - 4);
         BinaryPrimitives.WriteUInt16LittleEndian(_record.AsSpan(4), (ushort)_operations);
-        ulong lsn = _volume.Commit(this);
-        foreach (BlobChange change in _changes) { change.IsCommitted = true; }
-        Close();
-        return lsn;
+        try
+        {
+            ulong lsn = _volume.Commit(this);
+            foreach (BlobChange change in _changes) { change.IsCommitted = true; }
+            return lsn;
+        }
+        catch (InvariantException e)
+        {
+            // A part of it is in the tree: that must never reach the disk.
+            _volume.Fail(e.Message);
+            throw;
+        }
+        finally { Close(); }
     }
 
     /// <summary>Forgets everything staged.</summary>
@@ -140,6 +161,7 @@ public sealed class Transaction
         _isOpen = true;
         _length = RecordReader.HeaderBytes;
         _operations = 0;
+        volume.Tree.BeginTouches();
     }
 
     private void Close()
@@ -147,12 +169,34 @@ public sealed class Transaction
         _isOpen = false;
         _staged.Clear();
         _changes.Clear();
+        _freed.Clear();
         Images.Clear();
+    }
+
+    private Errno Touch(TreeKey key)
+    {
+        Errno touched = _volume.Touch(key);
+        return touched == Errno.None && !_volume.HasNodesFor(TouchedNodes) ? Residency.NotResident : touched;
+    }
+
+    /// <summary>Remembers the run, in order; false when it overlaps one that this transaction frees already.</summary>
+    private bool TryAddFreed(BlockRun run)
+    {
+        int low = 0, high = _freed.Count;
+        while (low < high)
+        {
+            int middle = (low + high) >>> 1;
+            if (_freed[middle].First < run.First) { low = middle + 1; }
+            else { high = middle; }
+        }
+        if ((low > 0 && _freed[low - 1].Limit > run.First) || (low < _freed.Count && _freed[low].First < run.Limit)) { return false; }
+        _freed.Insert(low, run);
+        return true;
     }
 
     private Errno AddRun(RecordCode code, BlockRun blocks)
     {
-        Errno touched = _volume.Touch(_volume.AllocationKey(blocks.First));
+        Errno touched = Touch(_volume.AllocationKey(blocks.First));
         if (touched != Errno.None) { return touched; }
         WriteHead(Add(12), code, blocks.Count, blocks.First);
         return Errno.None;

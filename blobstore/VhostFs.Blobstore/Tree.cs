@@ -33,6 +33,9 @@ internal sealed class Tree
     /// <summary>Enough for 2^64 nodes with the smallest fan-out that occurs.</summary>
     private const int MaxHeight = 16;
 
+    /// <summary>No tree that was ever written is higher (it would have more than 100^11 leaves); a hostile one must not leave us without room to grow.</summary>
+    private const int MaxStoredHeight = 12;
+
     private readonly ulong _volumeId;
     private readonly NodeCache _cache;
     private readonly NodeReader _reader;
@@ -48,6 +51,7 @@ internal sealed class Tree
     private NodePointer _missing;
     private int _missingLevel;
     private ulong _freezeRound;
+    private ulong _touchRound;
 
     public Tree(ulong volumeId, NodeCache cache, NodeReader reader)
     {
@@ -66,8 +70,8 @@ internal sealed class Tree
     /// <summary>Takes the root of a durable tree; the empty root made by the constructor goes away.</summary>
     public async IoTask<Errno> OpenAsync(NodePointer root, int height)
     {
-        if (height is < 1 or > MaxHeight) { return Errno.EIO; }
-        Errno read = await ReadNodeAsync(root, height - 1);
+        if (height is < 1 or > MaxStoredHeight) { return Errno.EIO; }
+        Errno read = await ReadNodeAsync(root, height - 1, isRoot: true);
         if (read != Errno.None) { return read; }
         _dirty.Clear();
         _cache.Remove(Root);
@@ -110,7 +114,33 @@ internal sealed class Tree
     }
 
     /// <summary>Makes sure that a later change of this key cannot miss a node.</summary>
-    public Errno Touch(TreeKey key) => Descend(key);
+    public Errno Touch(TreeKey key)
+    {
+        Errno found = Descend(key);
+        if (found == Errno.None) { CountPath(); }
+        return found;
+    }
+
+    /// <summary>Nodes that the keys touched since <see cref="BeginTouches"/> would make dirty.</summary>
+    public int TouchedCount { get; private set; }
+
+    public void BeginTouches()
+    {
+        TouchedCount = 0;
+        _touchRound++;
+    }
+
+    /// <summary>Counts the nodes of the path found last as touched.</summary>
+    public void CountPath()
+    {
+        for (int level = 0; level < Height; level++)
+        {
+            Node node = _path[level];
+            if (node.IsDirty || node.TouchRound == _touchRound) { continue; }
+            node.TouchRound = _touchRound;
+            TouchedCount++;
+        }
+    }
 
     /// <summary>Inserts or replaces. The path was touched.</summary>
     public void Put(TreeKey key, ReadOnlySpan<byte> value)
@@ -194,6 +224,8 @@ internal sealed class Tree
             if (entry.Node.Bytes == (byte*)entry.Page && !entry.Node.IsDead) { entry.Node.IsFrozen = false; }
             else { _cache.ReturnPage((byte*)entry.Page); }
         }
+        // Only now can what was created be evicted: without this a volume that is only written to would never let go of a node.
+        _cache.Trim();
     }
 
     /// <summary>Moves the list of obsolete addresses out; what changes from now on is obsolete for the next checkpoint.</summary>
@@ -300,14 +332,14 @@ internal sealed class Tree
         return loaded;
     }
 
-    private async IoTask<Errno> ReadNodeAsync(NodePointer pointer, int level)
+    private async IoTask<Errno> ReadNodeAsync(NodePointer pointer, int level, bool isRoot = false)
     {
         if (_loaded.ContainsKey(pointer.Address)) { return Errno.None; }
         if (_loading.TryGetValue(pointer.Address, out WaitQueue? others)) { return await others.WaitAsync(); }
         var waiters = new WaitQueue();
         _loading.Add(pointer.Address, waiters);
         Node node = RentForRead(level);
-        Errno read = await _reader.ReadAsync(pointer, level, Vec(node));
+        Errno read = await _reader.ReadAsync(pointer, level, isRoot, Vec(node));
         _loading.Remove(pointer.Address);
         if (read == Errno.None)
         {

@@ -27,8 +27,11 @@ public sealed class Volume
 {
     public const int MaxValueBytes = Tree.MaxValueBytes;
 
-    /// <summary>Nodes one transaction can make dirty: a few paths and their splits.</summary>
+    /// <summary>Nodes one transaction can make dirty without asking again (<see cref="HasNodesFor"/>): a few paths and their splits.</summary>
     private const int NodesPerTransaction = 40;
+
+    /// <summary>Nodes that come into being because the values of one record (64 KiB) fill them.</summary>
+    private const int NodesFilledPerTransaction = 8;
 
     /// <summary>More dirty nodes than this start a checkpoint: bounds the pause of the freeze (about 1 us a node) and the work after a crash.</summary>
     private const int MaxDirtyNodes = 1024;
@@ -39,6 +42,8 @@ public sealed class Volume
     private readonly Pool _pool;
     private readonly Checkpointer _checkpointer;
     private readonly Background _background;
+    private int _wantedNodes;
+    private bool _isClosed;
 
     internal Volume(Pool pool, VolumeRecord record, VolumeHeader header)
     {
@@ -117,7 +122,9 @@ public sealed class Volume
     /// <summary>The first item with from &lt;= key &lt; limit; ENOENT when there is none.</summary>
     public Errno TryNext(TreeKey from, TreeKey limit, out TreeKey key, out ReadOnlySpan<byte> value) => Tree.TryNext(from, limit, out key, out value);
 
-    public IoTask<Errno> LoadMissingAsync() => Tree.LoadMissingAsync();
+    /// <summary>Gets what the last <see cref="Residency.NotResident"/> was about: a node from the disk, or room for the nodes of an unusually wide change.</summary>
+    /// <returns>None, EIO, or ENOSPC when there is no such room.</returns>
+    public IoTask<Errno> LoadMissingAsync() => _wantedNodes > 0 ? MakeRoomForNodesAsync() : Tree.LoadMissingAsync();
 
     /// <summary>Begins a change; see <see cref="AdmitAsync"/>.</summary>
     public Transaction Begin()
@@ -128,8 +135,7 @@ public sealed class Volume
 
     /// <summary>A change may begin now, without waiting.</summary>
     public bool TryAdmit(Admission admission) =>
-        FailReason is null && Log.HasRoom
-        && Nodes.FreeCount >= Tree.DirtyCount + NodesPerTransaction + (admission == Admission.Grow ? NodesPerTransaction : 0);
+        FailReason is null && Log.HasRoom && HasNodes(admission);
 
     /// <summary>Waits until a change may begin: room in the log, node slots for the next checkpoint. The change must begin synchronously after this.</summary>
     /// <returns>None, ENOSPC (only for Grow), or EIO when the volume has failed.</returns>
@@ -154,9 +160,22 @@ public sealed class Volume
     public async IoTask<Errno> CloseAsync()
     {
         await _background.StopAsync();
+        // Who opens the volume meanwhile waits until it is closed.
+        await _pool.EnterAsync(Name);
+        Errno result = _isClosed ? Errno.None : await CloseCoreAsync();
+        _isClosed = true;
+        _pool.Leave(Name);
+        return result;
+    }
+
+    private async IoTask<Errno> CloseCoreAsync()
+    {
         Errno result = FailReason is null ? await SyncAsync() : Errno.EIO;
         await _checkpointer.IdleAsync();
         if (result == Errno.None) { result = await _checkpointer.RunAsync(VolumeFlags.CleanlyClosed); }
+        // A batch that arrived late (a marker of the background, what was under way when the volume failed) would overwrite the log of whoever opens it next.
+        await Log.IdleAsync();
+        Log.Dispose();
         Overlay.Clear();
         Tree.Close();
         _pool.Forget(this);
@@ -169,6 +188,28 @@ public sealed class Volume
     internal Errno Touch(TreeKey key) => Tree.Touch(key);
 
     internal TreeKey AllocationKey(ulong block) => new(0, ItemType.Allocation, Allocator.ClusterOf(block));
+
+    /// <summary>There are slots for a change that touches this many clean nodes; if not, <see cref="LoadMissingAsync"/> makes room. Admission guarantees the usual amount.</summary>
+    internal bool HasNodesFor(int touchedNodes)
+    {
+        // Each one may split, or take a neighbour along when it shrinks.
+        int needed = (2 * touchedNodes) + NodesFilledPerTransaction;
+        if (needed <= NodesPerTransaction || Nodes.FreeCount >= Tree.DirtyCount + needed) { return true; }
+        _wantedNodes = needed;
+        return false;
+    }
+
+    /// <summary>The whole run is marked in the bitmap of its cluster.</summary>
+    internal bool IsAllocated(ReadOnlySpan<byte> bitmap, BlockRun run)
+    {
+        int first = (int)((run.First - _pool.Geometry.DataStart) % (ulong)_pool.Geometry.ClusterBlocks);
+        if (bitmap.Length * 8 < first + run.Count) { return false; }
+        for (int bit = first; bit < first + run.Count; bit++)
+        {
+            if ((bitmap[bit / 8] & (1 << (bit % 8))) == 0) { return false; }
+        }
+        return true;
+    }
 
     internal ulong Commit(Transaction transaction)
     {
@@ -275,8 +316,27 @@ public sealed class Volume
             if (checkpointed && Tree.DirtyCount == 0) { return Errno.ENOSPC; }
             Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
             if (done != Errno.None) { return done; }
-            if (checkpointed && admission == Admission.Grow && !TryAdmit(admission)) { return Errno.ENOSPC; }
+            if (checkpointed && admission == Admission.Grow && !HasNodes(admission)) { return Errno.ENOSPC; }
             checkpointed = true;
+        }
+        return Errno.None;
+    }
+
+    private bool HasNodes(Admission admission) =>
+        Nodes.FreeCount >= Tree.DirtyCount + NodesPerTransaction + (admission == Admission.Grow ? NodesPerTransaction : 0);
+
+    private async IoTask<Errno> MakeRoomForNodesAsync()
+    {
+        int wanted = _wantedNodes;
+        _wantedNodes = 0;
+        for (int checkpoints = 0; Nodes.FreeCount < Tree.DirtyCount + wanted;)
+        {
+            if (Failed) { return Errno.EIO; }
+            if (Tree.DirtyCount < MaxDirtyNodes / 2 && await _pool.GrantNodesAsync(this)) { continue; }
+            // The first may be one that was under way already; the second certainly took all nodes that are dirty now.
+            if (checkpoints++ == 2) { return Errno.ENOSPC; }
+            Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
+            if (done != Errno.None) { return done; }
         }
         return Errno.None;
     }

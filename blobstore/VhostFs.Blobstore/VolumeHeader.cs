@@ -20,6 +20,9 @@ internal readonly record struct VolumeHeader
     private const ulong Magic = 0x484C4F5653464856; // "VHFSVOLH"
     private const int CrcOffset = BlobData.BlockBytes - 4;
 
+    /// <summary>No counter of ours gets here in any life time; a hostile one must not wrap round.</summary>
+    internal const ulong MaxCounter = 1UL << 62;
+
     public VolumeFlags Flags { get; init; }
 
     public Guid Uuid { get; init; }
@@ -98,6 +101,8 @@ internal readonly record struct VolumeHeader
             HashKey1 = BinaryPrimitives.ReadUInt64LittleEndian(block[128..]),
         };
         bool plausible = header.VolumeId == volumeId && header.Tail.Position >= 0 && header.Tail.Position <= ringBlocks
+            && header.CheckpointLsn < MaxCounter && header.Generation < MaxCounter && header.LogEpoch < MaxCounter
+            && header.NextInode is > 0 and < MaxCounter
             && header.Tail.FirstLsn <= header.CheckpointLsn + 1;
         return plausible ? header : null;
     }

@@ -128,18 +128,24 @@ internal static class VolumeMount
         }
         volume.NextInode = Math.Max(header.NextInode, log.NextInode);
         volume.StartLog(prefix.CutLsn);
+        // All of them before the first is written: the ring's memory must not go while a write from it is under way.
+        foreach ((ulong block, _) in prefix.Images)
+        {
+            if (!pool.IsDataBlock(volume, block)) { return $"its log holds an image for block {block}, which is not a data block of it"; }
+        }
         using (var writes = new ParallelWrites(pool.Bdev, 16))
         {
-            foreach ((ulong block, IoVec image) in prefix.Images)
-            {
-                if (!pool.IsDataBlock(volume, block)) { return $"its log holds an image for block {block}, which is not a data block of it"; }
-                await writes.AddAsync(block, image);
-            }
+            foreach ((ulong block, IoVec image) in prefix.Images) { await writes.AddAsync(block, image); }
             Errno written = await writes.FinishAsync();
             if (written != Errno.None) { return $"writing images of its log in place failed: {written}"; }
         }
         Errno loaded = await LoadAllocationAsync(pool, volume);
         if (loaded != Errno.None) { return $"its allocation items cannot be read: {loaded}"; }
+        // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
+        while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
+        {
+            if (!await pool.GrantNodesAsync(volume)) { return "its log changes more nodes than it has room for"; }
+        }
         // From here on the old log is history: the new header starts a new one, in a new epoch, so that nothing rejected above can be taken up again.
         // The checkpoint's first flush covers the images.
         Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);

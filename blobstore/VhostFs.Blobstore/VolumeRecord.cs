@@ -27,7 +27,7 @@ internal sealed record VolumeRecord(ulong Id, string Name, Anchor Anchor, Guid U
 
     public static VolumeRecord? Read(ulong id, ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length < NameOffset) { return null; }
+        if (id == 0 || bytes.Length < NameOffset) { return null; }
         int nameBytes = BinaryPrimitives.ReadUInt16LittleEndian(bytes[48..]);
         if (bytes.Length != NameOffset + nameBytes || nameBytes is 0 or > MaxNameBytes) { return null; }
         return new VolumeRecord(
