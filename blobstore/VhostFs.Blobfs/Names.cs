@@ -116,7 +116,7 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         ulong inode = 0;
         InodeRecord record = default;
         if (staged == Errno.None) { staged = creation.Stage(tx, parent, directory, what, 0, state.Clock(), out inode, out record); }
-        if (staged == Errno.None) { staged = Orphans.StageItem(tx, inode, OrphanKind.Temporary, 0); }
+        if (staged == Errno.None) { staged = Orphans.StageItem(tx, inode, OrphanKind.Nameless, Orphans.MayBeNamed); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
         references.AddLookup(inode);
@@ -163,10 +163,10 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
 
     private Errno StageRevive(Transaction tx, ulong node, in InodeRecord record)
     {
-        Errno found = Orphans.TryGetKind(tx, node, out OrphanKind kind);
+        Errno found = Orphans.TryGetItem(tx, node, out OrphanKind kind, out long number);
         if (found != Errno.None) { return found; }
         // Without a reference the inode may be on its way out; and what was unlinked stays unlinked, as in Linux.
-        if (kind != OrphanKind.Temporary || !state.References.Contains(node)) { return Errno.ENOENT; }
+        if (kind != OrphanKind.Nameless || number != Orphans.MayBeNamed || !state.References.Contains(node)) { return Errno.ENOENT; }
         // With a truncation under way, the item that finishes it after a crash must stay.
         return state.Truncation.IsUnderWay(node) ? Orphans.StageItem(tx, node, OrphanKind.Truncating, record.SizeBytes) : tx.Delete(BlobfsKeys.Orphan(node));
     }

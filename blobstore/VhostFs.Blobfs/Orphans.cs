@@ -10,22 +10,23 @@ internal enum OrphanKind : byte
 {
     None = 0,
 
-    /// <summary>The last name is gone: delete when nobody refers to it, or at mount.</summary>
-    Unlinked = 1,
+    /// <summary>It has no name: delete when nobody refers to it, or at mount. The item's number is <see cref="Orphans.MayBeNamed"/> or 0.</summary>
+    Nameless = 1,
 
-    /// <summary>Blocks behind the size remain to be dropped.</summary>
+    /// <summary>Blocks behind the size remain to be dropped. The item's number is that size.</summary>
     Truncating = 2,
-
-    /// <summary>As <see cref="Unlinked"/>, but it never had a name (O_TMPFILE) and may still get one.</summary>
-    Temporary = 3,
 }
 
 /// <summary>Inodes without a name: keeps them while a session refers to them, deletes them in bounded steps afterwards.</summary>
-/// <remarks>Invariants: link count 0 of a non-deleted inode &lt;=&gt; ORPHAN item of kind 1 or 3 &lt;=&gt; member of <see cref="_nameless"/>.
+/// <remarks>Invariants: link count 0 of a non-deleted inode &lt;=&gt; ORPHAN item of kind 1 &lt;=&gt; member of <see cref="_nameless"/>.
 /// An inode in the queue has no references and cannot get any: opening or linking a nameless inode needs a reference.</remarks>
 internal sealed class Orphans(BlobfsState state)
 {
     public const int ItemBytes = 9;
+
+    /// <summary>Number of a nameless inode that never had a name (O_TMPFILE) and may still get one.</summary>
+    public const long MayBeNamed = 1;
+
     private const int MaxXattrDeletes = 64;
 
     private readonly HashSet<ulong> _nameless = [];
@@ -40,22 +41,24 @@ internal sealed class Orphans(BlobfsState state)
     /// <summary>Nameless inodes that are kept for a session or wait for their deletion.</summary>
     public int Count => _nameless.Count;
 
-    public static Errno StageItem(Transaction tx, ulong inode, OrphanKind kind, long sizeBytes)
+    public static Errno StageItem(Transaction tx, ulong inode, OrphanKind kind, long number)
     {
         Span<byte> value = stackalloc byte[ItemBytes];
         value[0] = (byte)kind;
-        BinaryPrimitives.WriteInt64LittleEndian(value[1..], sizeBytes);
+        BinaryPrimitives.WriteInt64LittleEndian(value[1..], number);
         return tx.Put(BlobfsKeys.Orphan(inode), value);
     }
 
-    public static Errno TryGetKind(Transaction tx, ulong inode, out OrphanKind kind)
+    public static Errno TryGetItem(Transaction tx, ulong inode, out OrphanKind kind, out long number)
     {
         kind = OrphanKind.None;
+        number = 0;
         Errno found = tx.TryGet(BlobfsKeys.Orphan(inode), out ReadOnlySpan<byte> value);
         if (found == Errno.ENOENT) { return Errno.None; }
         if (found != Errno.None) { return found; }
         if (value.Length != ItemBytes) { return Errno.EIO; }
         kind = (OrphanKind)value[0];
+        number = BinaryPrimitives.ReadInt64LittleEndian(value[1..]);
         return Errno.None;
     }
 
@@ -65,7 +68,7 @@ internal sealed class Orphans(BlobfsState state)
         kept = state.References.Contains(inode) || record.Blocks != 0 || record.XattrCount != 0 || (record.Flags & InodeFlags.XattrDebris) != 0;
         if (!kept) { return StageInodeDelete(tx, inode, record); }
         Errno staged = tx.PutInode(inode, record);
-        return staged == Errno.None ? StageItem(tx, inode, OrphanKind.Unlinked, 0) : staged;
+        return staged == Errno.None ? StageItem(tx, inode, OrphanKind.Nameless, 0) : staged;
     }
 
     /// <summary>The transaction that made an inode nameless is committed.</summary>
@@ -126,7 +129,7 @@ internal sealed class Orphans(BlobfsState state)
         Errno found = state.Volume.TryNext(from, BlobfsKeys.OrphanLimit, out TreeKey key, out ReadOnlySpan<byte> value);
         inode = key.Sub;
         kind = found == Errno.None && value.Length == ItemBytes ? (OrphanKind)value[0] : OrphanKind.None;
-        return found == Errno.None && kind is OrphanKind.None or > OrphanKind.Temporary ? Errno.EIO : found;
+        return found == Errno.None && kind is OrphanKind.None or > OrphanKind.Truncating ? Errno.EIO : found;
     }
 
     private async IoTask<Errno> ReapAsync()

@@ -109,9 +109,9 @@ internal sealed class Truncation(BlobfsState state)
     /// <summary>An inode that is an orphan already needs no second mark: it goes as a whole.</summary>
     private static Errno StagePending(Transaction tx, ulong node, long size)
     {
-        Errno found = Orphans.TryGetKind(tx, node, out OrphanKind kind);
+        Errno found = Orphans.TryGetItem(tx, node, out OrphanKind kind, out _);
         if (found != Errno.None) { return found; }
-        return kind is OrphanKind.Unlinked or OrphanKind.Temporary ? Errno.None : Orphans.StageItem(tx, node, OrphanKind.Truncating, size);
+        return kind == OrphanKind.Nameless ? Errno.None : Orphans.StageItem(tx, node, OrphanKind.Truncating, size);
     }
 
     private Errno StageUnmap(Transaction tx, ulong node, ref InodeRecord record, out bool complete)
@@ -141,7 +141,7 @@ internal sealed class Truncation(BlobfsState state)
         Errno staged = StageUnmap(tx, inode, ref record, out complete);
         if (staged == Errno.None) { staged = tx.PutInode(inode, record); }
         if (staged != Errno.None || !complete) { return staged; }
-        found = Orphans.TryGetKind(tx, inode, out OrphanKind kind);
+        found = Orphans.TryGetItem(tx, inode, out OrphanKind kind, out _);
         if (found != Errno.None) { return found; }
         return kind == OrphanKind.Truncating ? tx.Delete(BlobfsKeys.Orphan(inode)) : Errno.None;
     }

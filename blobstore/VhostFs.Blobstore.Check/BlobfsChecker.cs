@@ -51,7 +51,7 @@ internal sealed class BlobfsChecker
                 if (key.Sub > 1) { Error(key.Object, $"inline item {key.Sub} is not possible"); }
                 break;
             case ItemKey.Xattr:
-                if (_xattrs.Add(key, value.Span))
+                if (_xattrs.Add(key, value.Span, inode is { HasXattrDebris: true }))
                 {
                     _report.Counts.Xattrs++;
                     if (inode is not null) { inode.XattrsFound++; }

@@ -8,7 +8,7 @@ internal sealed class InodeFacts
     public const int RecordBytes = 160;
     public const uint TypeMask = 0xF000, Fifo = 0x1000, CharacterDevice = 0x2000, Directory = 0x4000, BlockDevice = 0x6000, Regular = 0x8000, SymbolicLink = 0xA000, Socket = 0xC000;
 
-    private const uint InlineFlag = 1;
+    private const uint InlineFlag = 1, XattrDebrisFlag = 8;
 
     public required uint Mode { get; init; }
     public required uint LinkCount { get; init; }
@@ -38,6 +38,8 @@ internal sealed class InodeFacts
     public bool ReachesRoot { get; set; }
 
     public uint Type => Mode & TypeMask;
+
+    public bool HasXattrDebris => (Flags & XattrDebrisFlag) != 0;
 
     public bool IsInline => (Flags & InlineFlag) != 0;
 

@@ -9,7 +9,7 @@ internal sealed class XattrChecker(CheckReport report, string volume, byte[] has
     private const int PrefixBytes = 8;
     private const int MaxProbes = 8;
     private const uint MaxValueBytes = 65536;
-    private const ulong MaxHash = (1UL << 55) - 8;
+    private const ulong MaxHash = (1UL << 55) - 9;
 
     private readonly HashSet<string> _names = [];
     private ulong _inode;
@@ -19,13 +19,17 @@ internal sealed class XattrChecker(CheckReport report, string volume, byte[] has
     private long _bytesLeft;
 
     /// <summary>True when the item begins an attribute.</summary>
-    public bool Add(ItemKey key, ReadOnlySpan<byte> value)
+    /// <param name="debris">The inode says that chunks of a value that was never finished may be there.</param>
+    public bool Add(ItemKey key, ReadOnlySpan<byte> value, bool debris)
     {
         ulong position = key.Sub >> ChunkBits;
         int chunk = (int)(key.Sub & ((1 << ChunkBits) - 1));
         if (chunk != 0)
         {
-            if (key.Object != _inode || position != _position || chunk != _nextChunk || chunk >= _chunkCount) { Error(key, "a chunk without the one before it"); }
+            if (key.Object != _inode || position != _position || chunk != _nextChunk || chunk >= _chunkCount)
+            {
+                if (!debris) { Error(key, "a chunk without the one before it"); }
+            }
             else
             {
                 _nextChunk++;

@@ -1,6 +1,7 @@
 using System.Text;
 using VhostFs.Bdev;
 using VhostFs.Blobstore;
+using VhostFs.Blobstore.Check;
 using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -14,7 +15,9 @@ internal sealed class BlobfsHarness : IDisposable
 {
     public const ulong Root = 1;
     public const uint Regular = FileMode.S_IFREG;
-    private readonly MallocBdev _bdev;
+    private readonly MallocBdev _data;
+    private readonly long _delayNs;
+    private IBdev _bdev;
     private readonly NativeBuffer _memory = new(16 << 20);
     private readonly IoVecList _list = new();
     private readonly BlobfsOptions _options;
@@ -24,9 +27,11 @@ internal sealed class BlobfsHarness : IDisposable
     private int _used;
     private long _clock = 1_000_000_000_000;
 
-    public BlobfsHarness(long poolBytes = 64L << 20, long cacheBytes = 256L << 20, BlobfsOptions? options = null)
+    public BlobfsHarness(long poolBytes = 64L << 20, long cacheBytes = 256L << 20, BlobfsOptions? options = null, long delayNs = 0)
     {
-        _bdev = new MallocBdev("malloc0", poolBytes);
+        _data = new MallocBdev("malloc0", poolBytes);
+        _delayNs = delayNs;
+        _bdev = Bdev();
         _cacheBytes = cacheBytes;
         _options = (options ?? new BlobfsOptions()) with { Clock = () => { _clock += 1_000_001; return Now; } };
         Run(FormatAsync);
@@ -60,6 +65,17 @@ internal sealed class BlobfsHarness : IDisposable
         return new IoTask<int>(0);
     });
 
+    public void Turn() => _reactor.RunOnce(wait: true);
+
+    public void RunUntil(Func<bool> done)
+    {
+        for (int turn = 0; !done(); turn++)
+        {
+            Assert.True(turn < 10_000_000, "it never ends");
+            _reactor.RunOnce(wait: true);
+        }
+    }
+
     /// <summary>Lets background work go on until it waits for time to pass.</summary>
     public void Settle()
     {
@@ -79,10 +95,20 @@ internal sealed class BlobfsHarness : IDisposable
             // The process dies: what has been replied to is on the bdev, nothing else happens any more.
             _reactor.Dispose();
             _reactor = new IoReactor(new SimulatedDriver(), "test");
-            _bdev.ReleaseClaim();
+            _data.ReleaseClaim();
+            _bdev = Bdev();
         }
+        Check();
         Run(OpenAsync);
         Session = Fs.OpenSession();
+    }
+
+    /// <summary>What "vhostfs check" says of the bdev as it is now, the pool being closed or dead.</summary>
+    private void Check()
+    {
+        if (_options.NameHash is not null) { return; } // the checker knows SipHash only
+        CheckReport report = Run(() => PoolChecker.CheckAsync(_data, CheckOptions.Default));
+        Assert.True(report.IsClean, string.Join("\n", report.Findings.Take(10)));
     }
 
     public IoVec Bytes(ReadOnlySpan<byte> bytes)
@@ -199,9 +225,17 @@ internal sealed class BlobfsHarness : IDisposable
     public void Dispose()
     {
         _reactor.Dispose();
-        _bdev.Dispose();
+        _data.Dispose();
         _memory.Dispose();
         _list.Dispose();
+    }
+
+    /// <summary>The data, behind delays that make operations overlap and overtake each other.</summary>
+    private IBdev Bdev()
+    {
+        if (_delayNs == 0) { return _data; }
+        var random = new Random(5);
+        return new DelayBdev(_data, _reactor) { Jitter = _ => random.NextInt64(_delayNs) };
     }
 
     private async IoTask<int> FormatAsync()

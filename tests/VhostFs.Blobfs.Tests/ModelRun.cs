@@ -24,6 +24,9 @@ internal sealed class ModelRun
 
     public string Last { get; private set; } = "start";
 
+    /// <summary>How often each kind of operation was expected to succeed, and did.</summary>
+    public Dictionary<string, int> Succeeded { get; } = [];
+
     public void Step()
     {
         _session = _random.Next(4);
@@ -71,7 +74,16 @@ internal sealed class ModelRun
         }
     }
 
+    private void Ok(string kind) => Succeeded[kind] = Succeeded.GetValueOrDefault(kind) + 1;
+
     private void Say(string text) => Last = $"session {_session}: {text}";
+
+    /// <summary>Mostly a name that is there and passes the filter, else any.</summary>
+    private string NameIn(ModelNode directory, Func<ModelNode, bool> filter)
+    {
+        string[] names = directory.Children!.Where(c => filter(c.Value)).Select(static c => c.Key).ToArray();
+        return names.Length == 0 || _random.Next(3) == 0 ? Name() : names[_random.Next(names.Length)];
+    }
 
     private string Name() => $"n{_random.Next(40)}";
 
@@ -125,6 +137,7 @@ internal sealed class ModelRun
         node.Lookups[_session]++;
         parent.Children[name] = node;
         _all.Add(node);
+        Ok(isDirectory ? "mkdir" : node.IsRegular ? "create" : "symlink");
         return node;
     }
 
@@ -147,12 +160,13 @@ internal sealed class ModelRun
         node.Lookups[_session]++;
         parent.Children![name] = node;
         Assert.Equal(node.Links, linked.Value.LinkCount);
+        Ok("link");
     }
 
     private void Unlink()
     {
         ModelNode parent = Directory();
-        string name = Name();
+        string name = NameIn(parent, static n => !n.IsDirectory);
         Say($"unlink {name} in {parent.Inode}");
         Errno expected = parent.Links == 0 || !parent.Children!.TryGetValue(name, out ModelNode? node) ? Errno.ENOENT
             : node.IsDirectory ? Errno.EISDIR : Errno.None;
@@ -161,12 +175,14 @@ internal sealed class ModelRun
         node = parent.Children![name];
         parent.Children.Remove(name);
         NameGone(node);
+        Ok("unlink");
     }
 
     private void RemoveDirectory()
     {
         ModelNode parent = Directory();
-        string name = Name();
+        for (int i = 0; i < 5 && !parent.Children!.Values.Any(static n => n.IsDirectory); i++) { parent = Directory(); }
+        string name = NameIn(parent, static n => n.IsDirectory);
         Say($"rmdir {name} in {parent.Inode}");
         Errno expected = parent.Links == 0 || !parent.Children!.TryGetValue(name, out ModelNode? node) ? Errno.ENOENT
             : !node.IsDirectory ? Errno.ENOTDIR : node.Children!.Count > 0 ? Errno.ENOTEMPTY : Errno.None;
@@ -176,6 +192,7 @@ internal sealed class ModelRun
         parent.Children.Remove(name);
         parent.Links--;
         NameGone(node);
+        Ok("rmdir");
     }
 
     private void NameGone(ModelNode node)
@@ -189,6 +206,7 @@ internal sealed class ModelRun
     {
         if (node.Links > 0 || node.IsReferenced) { return; }
         _all.Remove(node);
+        Ok("delete");
         _fs.Settle();
         Assert.Equal(Errno.ESTALE, _fs.Stat(node.Inode).Errno);
     }
@@ -196,12 +214,13 @@ internal sealed class ModelRun
     private void Rename()
     {
         ModelNode from = Directory(), to = _random.Next(2) == 0 ? from : Directory();
-        string name = Name(), newName = Name();
+        string name = NameIn(from, static n => true), newName = _random.Next(2) == 0 ? Name() : NameIn(to, static n => true);
         uint flags = _random.Next(6) switch { 0 => Renames.NoReplace, 1 => Renames.Exchange, 2 => Renames.Whiteout, _ => 0 };
         Say($"rename {name} in {from.Inode} to {newName} in {to.Inode}, flags {flags}");
         Errno expected = ExpectedRename(from, name, to, newName, flags, out bool isNoop);
         Assert.Equal(expected, _fs.Rename(from.Inode, name, to.Inode, newName, flags));
         if (expected != Errno.None || isNoop) { return; }
+        Ok($"rename {flags}");
         ModelNode source = from.Children![name];
         to.Children!.TryGetValue(newName, out ModelNode? target);
         if (flags == Renames.Exchange)
@@ -266,6 +285,7 @@ internal sealed class ModelRun
         Say($"write {length} at {offset} of {node.Inode}, append {append}");
         Assert.Equal(length, _fs.Write(node.Inode, append ? 0 : offset, data, append ? 0x400u : 0).Value);
         node.Write(offset, data);
+        Ok(append ? "append" : "write");
     }
 
     private void Truncate()
@@ -275,6 +295,7 @@ internal sealed class ModelRun
         Say($"truncate {node.Inode} to {size}");
         Assert.Equal(Errno.None, _fs.Truncate(node.Inode, size));
         node.Resize(size);
+        Ok("truncate");
     }
 
     private void Fallocate()
@@ -286,6 +307,7 @@ internal sealed class ModelRun
         Say($"fallocate {node.Inode} mode {mode} at {offset} + {length}");
         Assert.Equal(Errno.None, _fs.Fallocate(node.Inode, mode, offset, length));
         if ((mode & Allocation.KeepSize) == 0 && offset + length > node.Content.Length) { node.Resize(offset + length); }
+        Ok($"fallocate {mode}");
         if (mode >= Allocation.PunchHole) { node.Zero(offset, length); }
     }
 
@@ -310,7 +332,9 @@ internal sealed class ModelRun
         bool exists = node.Xattrs.ContainsKey(name);
         Errno expected = exists && flags == 1 ? Errno.EEXIST : !exists && flags == 2 ? Errno.ENODATA : Errno.None;
         Assert.Equal(expected, _fs.SetXattr(node.Inode, name, value, flags));
-        if (expected == Errno.None) { node.Xattrs[name] = value; }
+        if (expected != Errno.None) { return; }
+        node.Xattrs[name] = value;
+        Ok(value.Length > XattrItems.MaxSingleBytes ? "setxattr large" : "setxattr");
     }
 
     private void RemoveXattr()
@@ -341,6 +365,7 @@ internal sealed class ModelRun
         node.Lookups[_session]++;
         node.Opens[_session]++;
         _all.Add(node);
+        Ok("tmpfile");
     }
 
     private void OpenOrRelease()
@@ -387,6 +412,7 @@ internal sealed class ModelRun
             foreach (BlobfsSession session in _sessions) { _fs.EndSession(session); }
         }
         _fs.Remount(clean);
+        Ok("remount");
         OpenSessions();
         for (int session = 0; session < 4; session++) { DropReferences(session); }
         CompareAll();

@@ -17,6 +17,12 @@ public sealed class ModelTests
         { 6, 1, 8_000 },
     };
 
+    private static readonly string[] Kinds =
+    [
+        "create", "mkdir", "symlink", "link", "unlink", "rmdir", "rename 0", "rename 1", "rename 2", "rename 4", "append", "write", "truncate",
+        "fallocate 0", "fallocate 1", "fallocate 3", "fallocate 16", "fallocate 17", "setxattr", "setxattr large", "tmpfile", "delete", "remount",
+    ];
+
     [Theory, MemberData(nameof(Seeds))]
     public void Random_operations_equal_a_plain_tree(int seed, long cacheBytes, int operations) => Run(seed, cacheBytes, operations, null);
 
@@ -34,6 +40,7 @@ public sealed class ModelTests
             for (; step < operations; step++) { run.Step(); }
             run.CompareAll();
             run.EmptyAllFiles();
+            foreach (string kind in Kinds) { Assert.True(run.Succeeded.GetValueOrDefault(kind) >= 5, $"only {run.Succeeded.GetValueOrDefault(kind)} times {kind}"); }
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {

@@ -1,5 +1,6 @@
 using VhostFs.Fuse;
 using VhostFs.Linux;
+using VhostFs.Reactor;
 using Xunit;
 
 namespace VhostFs.Blobfs.Tests;
@@ -63,6 +64,34 @@ public sealed class OrphanTests : IDisposable
         Assert.Equal((Errno.ESTALE, Errno.ESTALE), (_fs.Stat(big).Errno, _fs.Stat(temporary).Errno));
         _fs.Run(() => _fs.Session.SyncFsAsync());
         Assert.True(_fs.Volume.Space.FreeBlocks > before - 512, $"{before} blocks were free, {_fs.Volume.Space.FreeBlocks} are now");
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(5)]
+    [InlineData(8)]
+    public void A_truncation_cut_short_by_a_crash_is_finished_by_the_mount(int turns)
+    {
+        const long Stride = 4L << 20;
+        const int Pieces = 200;
+        using var fs = new BlobfsHarness(256L << 20, delayNs: 100_000);
+        ulong file = fs.MakeFile(Root, "f").Value.Inode;
+        byte[] piece = Enumerable.Repeat((byte)9, 4096).ToArray();
+        for (int i = 0; i < Pieces; i++) { fs.Write(file, i * Stride, piece); }
+        IoTask<FsResult<InodeAttributes>> cutting = default;
+        fs.Do(() => cutting = fs.Session.SetAttributesAsync(fs.Caller, file, new SetAttributes(SizeBytes: 100)));
+        Assert.False(cutting.IsCompleted);
+        for (int i = 0; i < turns; i++) { fs.Turn(); }
+        fs.Remount(clean: false); // the checker runs in between: half cut is a legal state
+        InodeAttributes after = fs.Stat(file).Value;
+        Assert.True(after.SizeBytes == 100 ? after.Blocks512 == 8 : after.Blocks512 == 8 * Pieces, after.ToString());
+        Assert.Equal(Errno.None, fs.Truncate(file, Pieces * Stride));
+        if (after.SizeBytes == 100)
+        {
+            for (int i = 1; i < Pieces; i++) { Assert.Equal(new byte[4096], fs.Read(file, i * Stride, 4096)); }
+        }
+        fs.Remount(clean: true);
     }
 
     [Fact]
