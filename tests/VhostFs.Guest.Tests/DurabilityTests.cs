@@ -6,7 +6,7 @@ namespace VhostFs.Guest.Tests;
 [Trait("Kind", "Guest")]
 public class DurabilityTests
 {
-    [GuestFact]
+    [Fact]
     public void What_a_guest_wrote_is_there_after_an_orderly_restart()
     {
         using var daemon = new Daemon();
@@ -17,7 +17,7 @@ public class DurabilityTests
         Guest.Succeeds(daemon, Guest.Bookworm, "data-check verify 11 .");
     }
 
-    [GuestFact]
+    [Fact]
     public void What_a_guest_synced_survives_kill_9_of_the_daemon()
     {
         using var daemon = new Daemon();
@@ -30,7 +30,7 @@ public class DurabilityTests
         daemon.AssertClean();
     }
 
-    [GuestFact]
+    [Fact]
     public void Every_fsync_that_returned_holds_after_kill_9_in_the_middle_of_work()
     {
         using var daemon = new Daemon();

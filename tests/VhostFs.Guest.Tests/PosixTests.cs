@@ -5,13 +5,13 @@ namespace VhostFs.Guest.Tests;
 [Trait("Kind", "Guest")]
 public class PosixTests
 {
-    [GuestFact]
+    [Fact]
     public void Posix_checks_pass_on_kernel_6_1_and_the_hosts_QEMU() => RunChecks(Guest.Bookworm);
 
-    [GuestFact]
+    [Fact]
     public void Posix_checks_pass_on_kernel_6_12_and_QEMU_10() => RunChecks(Guest.Trixie);
 
-    [GuestFact]
+    [Fact]
     public void Posix_checks_pass_on_two_processors_and_queues() => RunChecks([.. Guest.Trixie, "--smp", "2", "--queues", "2"]);
 
     private static void RunChecks(string[] machine)

@@ -5,7 +5,7 @@ namespace VhostFs.Guest.Tests;
 [Trait("Kind", "Guest")]
 public class SessionTests
 {
-    [GuestFact]
+    [Fact]
     public void Mounting_and_unmounting_ten_times_leaks_nothing()
     {
         const string cycles = """
@@ -26,7 +26,7 @@ public class SessionTests
         daemon.AssertClean();
     }
 
-    [GuestFact]
+    [Fact]
     public void A_guest_reboots_without_unmounting()
     {
         using var daemon = new Daemon();
@@ -42,7 +42,7 @@ public class SessionTests
         daemon.AssertClean();
     }
 
-    [GuestFact]
+    [Fact]
     public void A_guest_that_is_killed_leaves_a_daemon_that_serves_the_next()
     {
         using var daemon = new Daemon();
