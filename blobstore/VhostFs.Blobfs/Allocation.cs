@@ -12,7 +12,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
     public const uint PunchHole = 2;
     public const uint ZeroRange = 0x10;
 
-    public async IoTask<Errno> FallocateAsync(ulong node, uint mode, long offset, long length)
+    public async IoTask<Errno> FallocateAsync(ulong node, uint mode, long offset, long length, bool killPrivileges)
     {
         bool punch = mode == (PunchHole | KeepSize), zero = (mode & ~KeepSize) == ZeroRange;
         if (!punch && !zero && (mode & ~KeepSize) != 0) { return Errno.EOPNOTSUPP; }
@@ -24,13 +24,13 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         Errno result = Errno.None;
         bool inlinePunch = punch && record.IsInline;
         if (record.IsInline && record.SizeBytes > 0 && !punch) { result = await inline.ConvertAsync(node); }
-        if (result == Errno.None && (punch || zero)) { result = await ZeroAsync(node, record, offset, offset + length, inlinePunch); }
-        if (result == Errno.None && !punch) { result = await ReserveAsync(node, offset, offset + length, (mode & KeepSize) != 0); }
+        if (result == Errno.None && (punch || zero)) { result = await ZeroAsync(node, record, offset, offset + length, inlinePunch, killPrivileges); }
+        if (result == Errno.None && !punch) { result = await ReserveAsync(node, offset, offset + length, (mode & KeepSize) != 0, killPrivileges); }
         state.Data.Unlock(locked.Value.Held);
         return result;
     }
 
-    private async IoTask<Errno> ZeroAsync(ulong node, InodeRecord record, long first, long limit, bool isInline)
+    private async IoTask<Errno> ZeroAsync(ulong node, InodeRecord record, long first, long limit, bool isInline, bool killPrivileges)
     {
         // Bytes behind the size in its last block are zero already: the whole block can go.
         if (limit >= record.SizeBytes) { limit = Math.Max(limit, FileLimits.BlockCeiling(record.SizeBytes)); }
@@ -43,7 +43,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         }
         while (result == Errno.None)
         {
-            FsResult<bool> step = await state.Loop.Change<ZeroChange, bool>(new ZeroChange(this, node, first, limit, edges, isInline));
+            FsResult<bool> step = await state.Loop.Change<ZeroChange, bool>(new ZeroChange(this, node, first, limit, edges, isInline, killPrivileges));
             if (edges is not null)
             {
                 state.Data.End(edges);
@@ -56,7 +56,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         return result;
     }
 
-    private async IoTask<Errno> ReserveAsync(ulong node, long first, long limit, bool keepSize)
+    private async IoTask<Errno> ReserveAsync(ulong node, long first, long limit, bool keepSize, bool killPrivileges)
     {
         long block = first / FileLimits.BlockBytes, limitBlock = FileLimits.BlockCeiling(limit) / FileLimits.BlockBytes;
         while (true)
@@ -68,7 +68,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
                 Invariant.That(change.LimitBlock > block);
                 block = change.LimitBlock;
                 long size = block >= limitBlock && !keepSize ? limit : 0;
-                FsResult<Nothing> reserved = await state.Loop.Change<ReserveChange, Nothing>(new ReserveChange(this, node, change, size));
+                FsResult<Nothing> reserved = await state.Loop.Change<ReserveChange, Nothing>(new ReserveChange(this, node, change, size, killPrivileges));
                 result = reserved.Errno;
             }
             state.Data.End(change);
@@ -103,10 +103,10 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
             }
             record = record with { Blocks = record.Blocks + (change.Edges?.BlocksDelta ?? 0) - freed };
         }
-        return staged == Errno.None ? StageChanged(tx, change.Node, record) : staged;
+        return staged == Errno.None ? StageChanged(tx, change.Node, record, change.KillPrivileges) : staged;
     }
 
-    private Errno TryReserve(ulong node, BlobChange change, long size, out ulong lsn)
+    private Errno TryReserve(ulong node, BlobChange change, long size, bool killPrivileges, out ulong lsn)
     {
         lsn = 0;
         Transaction tx = state.Volume.Begin();
@@ -119,36 +119,37 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
                 Flags = record.Flags & ~InodeFlags.Inline, // converted, or empty
                 SizeBytes = Math.Max(record.SizeBytes, size),
                 Blocks = record.Blocks + change.BlocksDelta,
-            });
+            }, killPrivileges);
         }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
         return Errno.None;
     }
 
-    private Errno StageChanged(Transaction tx, ulong node, InodeRecord record)
+    private Errno StageChanged(Transaction tx, ulong node, InodeRecord record, bool killPrivileges)
     {
         FsTime now = state.Clock();
         record = record.WithModify(now).WithChange(now);
+        if (killPrivileges) { record = record with { Mode = FileMode.KillSetId(record.Mode) }; }
         Errno dropped = attributes.StageDropCapability(tx, node, ref record);
         return dropped == Errno.None ? tx.PutInode(node, record) : dropped;
     }
 
-    private readonly record struct ZeroChange(Allocation Allocation, ulong Node, long First, long Limit, BlobChange? Edges, bool IsInline) : ITreeChange<bool>
+    private readonly record struct ZeroChange(Allocation Allocation, ulong Node, long First, long Limit, BlobChange? Edges, bool IsInline, bool KillPrivileges) : ITreeChange<bool>
     {
         public Admission Admission => Admission.Release;
 
         public Errno Try(out bool result, out ulong lsn) => Allocation.TryZero(this, out result, out lsn);
     }
 
-    private readonly record struct ReserveChange(Allocation Allocation, ulong Node, BlobChange Change, long SizeBytes) : ITreeChange<Nothing>
+    private readonly record struct ReserveChange(Allocation Allocation, ulong Node, BlobChange Change, long SizeBytes, bool KillPrivileges) : ITreeChange<Nothing>
     {
         public Admission Admission => Admission.Grow;
 
         public Errno Try(out Nothing result, out ulong lsn)
         {
             result = default;
-            return Allocation.TryReserve(Node, Change, SizeBytes, out lsn);
+            return Allocation.TryReserve(Node, Change, SizeBytes, KillPrivileges, out lsn);
         }
     }
 }

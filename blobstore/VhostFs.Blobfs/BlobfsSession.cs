@@ -131,7 +131,7 @@ public sealed class BlobfsSession : IFileSystem
 
     public IoTask<IoResult> GetXattrAsync(ulong node, IoVec name, IoVec target) => _xattrs.GetAsync(node, name, target);
 
-    public IoTask<IoResult> ListXattrAsync(ulong node, IoVec target) => _xattrs.ListAsync(node, target);
+    public IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target) => _xattrs.ListAsync(node, target, withTrusted: caller.Uid == 0);
 
     public IoTask<Errno> SetXattrAsync(ulong node, IoVec name, IoVec value, uint flags, bool killSgid) => _xattrs.SetAsync(node, name, value, flags, killSgid);
 
@@ -145,8 +145,8 @@ public sealed class BlobfsSession : IFileSystem
             total, (ulong)Math.Max(space.FreeBlocks, 0), available, total * InodesPerBlock, available * InodesPerBlock, (uint)FileLimits.BlockBytes, MaxNameBytes));
     }
 
-    public IoTask<Errno> FallocateAsync(ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
-        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes);
+    public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
+        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, killPrivileges: caller.Uid != 0);
 
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long offsetBytes, uint whence) => _reads.SeekAsync(node, offsetBytes, whence);
 

@@ -57,8 +57,9 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         inode = directory;
         Errno found = state.Volume.TryGetInode(directory, out InodeRecord record);
         if (found != Errno.None) { return found; }
-        if (!record.IsDirectory) { return Errno.ENOTDIR; }
+        // "." names any inode: that is how a guest turns a file handle (NFS export, open_by_handle_at) into an inode again.
         if (!parent) { return Errno.None; }
+        if (!record.IsDirectory) { return Errno.ENOTDIR; }
         inode = record.Parent;
         return record.LinkCount == 0 ? Errno.ENOENT : Errno.None; // a removed directory's parent may be gone, too
     }

@@ -14,8 +14,9 @@ internal sealed class Xattrs(BlobfsState state)
     public IoTask<IoResult> GetAsync(ulong node, IoVec name, IoVec target) =>
         state.Loop.Read<GetRead, int>(new GetRead(this, node, name, target)).ToIoResult();
 
-    public IoTask<IoResult> ListAsync(ulong node, IoVec target) =>
-        state.Loop.Read<ListRead, int>(new ListRead(this, node, target)).ToIoResult();
+    /// <param name="withTrusted">Only root is told the names in trusted.*; the size query counts them for everybody.</param>
+    public IoTask<IoResult> ListAsync(ulong node, IoVec target, bool withTrusted) =>
+        state.Loop.Read<ListRead, int>(new ListRead(this, node, target, withTrusted)).ToIoResult();
 
     public IoTask<Errno> SetAsync(ulong node, IoVec name, IoVec value, uint flags, bool killSgid)
     {
@@ -60,7 +61,7 @@ internal sealed class Xattrs(BlobfsState state)
         return length > target.Length ? Errno.ERANGE : state.Xattrs.TryReadValue(node, place, first, target);
     }
 
-    private Errno TryList(ulong node, Span<byte> target, out int length)
+    private Errno TryList(ulong node, Span<byte> target, bool withTrusted, out int length)
     {
         length = 0;
         Errno found = state.Volume.TryGetInode(node, out InodeRecord record);
@@ -70,7 +71,7 @@ internal sealed class Xattrs(BlobfsState state)
             length = (int)record.XattrNameBytes;
             return Errno.None;
         }
-        if (record.XattrNameBytes > target.Length) { return Errno.ERANGE; }
+        if (withTrusted && record.XattrNameBytes > target.Length) { return Errno.ERANGE; }
         TreeKey from = BlobfsKeys.Xattr(node, 0, 0);
         while (true)
         {
@@ -82,10 +83,13 @@ internal sealed class Xattrs(BlobfsState state)
             {
                 if (!XattrItems.TryParse(position, first, out _)) { return Errno.EIO; }
                 ReadOnlySpan<byte> name = XattrItems.NameOf(first);
-                if (length + name.Length + 1 > target.Length) { return Errno.EIO; }
-                name.CopyTo(target[length..]);
-                target[length + name.Length] = 0;
-                length += name.Length + 1;
+                if (withTrusted || !name.StartsWith("trusted."u8))
+                {
+                    if (length + name.Length + 1 > target.Length) { return withTrusted ? Errno.EIO : Errno.ERANGE; }
+                    name.CopyTo(target[length..]);
+                    target[length + name.Length] = 0;
+                    length += name.Length + 1;
+                }
             }
             from = BlobfsKeys.Xattr(node, position, (1 << BlobfsKeys.XattrChunkBits) - 1).Next();
         }
@@ -209,9 +213,9 @@ internal sealed class Xattrs(BlobfsState state)
         public Errno Try(out int result) => Xattrs.TryGet(Node, Name.Span, Target.Span, out result);
     }
 
-    private readonly record struct ListRead(Xattrs Xattrs, ulong Node, IoVec Target) : ITreeRead<int>
+    private readonly record struct ListRead(Xattrs Xattrs, ulong Node, IoVec Target, bool WithTrusted) : ITreeRead<int>
     {
-        public Errno Try(out int result) => Xattrs.TryList(Node, Target.Span, out result);
+        public Errno Try(out int result) => Xattrs.TryList(Node, Target.Span, WithTrusted, out result);
     }
 
     private readonly record struct SetChange(Xattrs Xattrs, ulong Node, IoVec Name, IoVec Value, uint Flags, bool KillSgid) : ITreeChange<Nothing>

@@ -104,7 +104,7 @@ internal sealed class FileHandlers(FuseSession session)
         if ((range.Mode & ~known) != 0) { return request.ReplyError(Errno.EOPNOTSUPP); }
         if (range.LengthBytes is 0 or > long.MaxValue || range.OffsetBytes > long.MaxValue) { return request.ReplyError(Errno.EINVAL); }
         if (range.OffsetBytes + range.LengthBytes > long.MaxValue) { return request.ReplyError(Errno.EFBIG); }
-        return request.ReplyError(await FileSystem.FallocateAsync(request.NodeId, range.Handle, range.Mode, (long)range.OffsetBytes, (long)range.LengthBytes));
+        return request.ReplyError(await FileSystem.FallocateAsync(request.Caller, request.NodeId, range.Handle, range.Mode, (long)range.OffsetBytes, (long)range.LengthBytes));
     }
 
     /// <summary>Only SEEK_DATA and SEEK_HOLE need us; the kernel answers the others from the file's size.</summary>

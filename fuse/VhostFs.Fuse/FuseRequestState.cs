@@ -33,6 +33,8 @@ public abstract partial class FuseRequest
 
     internal ulong NodeId => Header.NodeId;
 
+    internal FuseCaller Caller => new(Header.Uid, Header.Gid, Header.Pid);
+
     /// <summary>The payload of a WRITE or the room of a READ: slices of guest memory.</summary>
     internal IoVecList Payload => _payload ??= new IoVecList();
 

@@ -66,7 +66,7 @@ internal sealed class NodeHandlers(FuseSession session)
         if (!request.TryTake(out FuseSetattrIn set)) { return request.ReplyError(Errno.EINVAL); }
         Errno bad = Decode(set, out SetAttributes changes);
         if (bad != Errno.None) { return request.ReplyError(bad); }
-        FsResult<InodeAttributes> changed = await FileSystem.SetAttributesAsync(Caller(request), request.NodeId, changes);
+        FsResult<InodeAttributes> changed = await FileSystem.SetAttributesAsync(request.Caller, request.NodeId, changes);
         return ReplyAttributes(request, changed);
     }
 
@@ -169,7 +169,7 @@ internal sealed class NodeHandlers(FuseSession session)
         if (bad != Errno.None) { return request.ReplyError(bad); }
         bad = FuseName.TakeName(request, out IoVec newName);
         if (bad != Errno.None) { return request.ReplyError(bad); }
-        return request.ReplyError(await FileSystem.RenameAsync(Caller(request), request.NodeId, name, newParent, newName, flags));
+        return request.ReplyError(await FileSystem.RenameAsync(request.Caller, request.NodeId, name, newParent, newName, flags));
     }
 
     private int ReplyEntry(FuseRequest request, in FsResult<InodeAttributes> result)
@@ -214,7 +214,6 @@ internal sealed class NodeHandlers(FuseSession session)
 
     private static bool IsMakeable(uint mode) => (mode & FuseFlags.S_IFMT) is 0x1000 or 0x2000 or 0x6000 or FuseFlags.S_IFREG or 0xC000; // FIFO CHR BLK REG SOCK
 
-    private static FuseCaller Caller(FuseRequest request) => new(request.Header.Uid, request.Header.Gid, request.Header.Pid);
 
     private static Errno Refuse(out IoVec name)
     {

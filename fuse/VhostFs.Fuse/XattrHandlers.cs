@@ -37,7 +37,7 @@ internal sealed class XattrHandlers(FuseSession session)
         if (!session.Options.Xattr) { return request.ReplyError(Errno.EOPNOTSUPP); }
         if (!request.TryTake(out FuseGetxattrIn list)) { return request.ReplyError(Errno.EINVAL); }
         if (!TryTarget(request, list.SizeBytes, out IoVec target)) { return request.ReplyError(Errno.EINVAL); }
-        IoResult got = await FileSystem.ListXattrAsync(request.NodeId, target);
+        IoResult got = await FileSystem.ListXattrAsync(request.Caller, request.NodeId, target);
         return Reply(request, got, target);
     }
 

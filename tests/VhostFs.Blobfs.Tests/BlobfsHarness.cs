@@ -182,7 +182,7 @@ internal sealed class BlobfsHarness : IDisposable
 
     public Errno Truncate(ulong node, long size) => Set(node, new SetAttributes(SizeBytes: size)).Errno;
 
-    public Errno Fallocate(ulong node, uint mode, long offset, long length) => Run(() => Session.FallocateAsync(node, 0, mode, offset, length));
+    public Errno Fallocate(ulong node, uint mode, long offset, long length) => Run(() => Session.FallocateAsync(default, node, 0, mode, offset, length));
 
     public Errno SetXattr(ulong node, string name, ReadOnlySpan<byte> value, uint flags = 0, bool killSgid = false)
     {
@@ -202,7 +202,7 @@ internal sealed class BlobfsHarness : IDisposable
     public string[] ListXattr(ulong node)
     {
         IoVec target = Room(65536);
-        IoResult got = Run(() => Session.ListXattrAsync(node, target));
+        IoResult got = Run(() => Session.ListXattrAsync(default, node, target));
         Assert.False(got.IsError, got.ToString());
         return Encoding.UTF8.GetString(target.Span[..got.Bytes]).Split('\0', StringSplitOptions.RemoveEmptyEntries).Order(StringComparer.Ordinal).ToArray();
     }

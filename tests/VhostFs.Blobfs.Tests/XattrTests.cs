@@ -53,8 +53,8 @@ public sealed class XattrTests : IDisposable
         Assert.Equal(Errno.ERANGE, _fs.SetXattr(_file, "user." + new string('a', 251), "x"u8));
         Assert.Equal(Errno.ERANGE, _fs.GetXattr(_file, "user.a", room: 2).Errno);
         Assert.Equal(3, _fs.Run(() => _fs.Session.GetXattrAsync(_file, _fs.Bytes("user.a"), default)).Bytes);
-        Assert.Equal(7, _fs.Run(() => _fs.Session.ListXattrAsync(_file, default)).Bytes);
-        Assert.Equal(Errno.ERANGE, _fs.Run(() => _fs.Session.ListXattrAsync(_file, _fs.Room(6))).Errno);
+        Assert.Equal(7, _fs.Run(() => _fs.Session.ListXattrAsync(default, _file, default)).Bytes);
+        Assert.Equal(Errno.ERANGE, _fs.Run(() => _fs.Session.ListXattrAsync(default, _file, _fs.Room(6))).Errno);
         Assert.Equal(Errno.ESTALE, _fs.SetXattr(999, "user.a", "x"u8));
     }
 

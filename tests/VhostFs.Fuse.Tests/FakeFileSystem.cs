@@ -238,7 +238,7 @@ internal sealed class FakeFileSystem : IFileSystem
         return Value(target);
     }
 
-    public IoTask<IoResult> ListXattrAsync(ulong node, IoVec target)
+    public IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target)
     {
         if (Records) { Note($"ListXattr {node} {target.Length}"); }
         return Value(target);
@@ -262,7 +262,7 @@ internal sealed class FakeFileSystem : IFileSystem
         return new(Error != Errno.None ? Error : new FsStatistics(1, 2, 3, 4, 5, 4096, 255));
     }
 
-    public IoTask<Errno> FallocateAsync(ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes)
+    public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes)
     {
         if (Records) { Note($"Fallocate {node} {handle:x} {mode} {offsetBytes} {lengthBytes}"); }
         return Done;

@@ -74,11 +74,11 @@ internal sealed class FakeFs : IFileSystem
     public IoTask<Errno> ReleaseDirectoryAsync(ulong node, ulong handle) => E();
     public IoTask<Errno> FsyncDirectoryAsync(ulong node, ulong handle, bool d) => E();
     public IoTask<IoResult> GetXattrAsync(ulong node, IoVec name, IoVec target) => R(Errno.ENODATA);
-    public IoTask<IoResult> ListXattrAsync(ulong node, IoVec target) => R(new IoResult(0));
+    public IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target) => R(new IoResult(0));
     public IoTask<Errno> SetXattrAsync(ulong node, IoVec name, IoVec value, uint flags, bool k) => E();
     public IoTask<Errno> RemoveXattrAsync(ulong node, IoVec name) => E();
     public IoTask<FsResult<FsStatistics>> StatFsAsync() => new((FsResult<FsStatistics>)new FsStatistics(1000, 900, 900, 100, 90, 4096, 255));
-    public IoTask<Errno> FallocateAsync(ulong node, ulong handle, uint mode, long o, long l) => E();
+    public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long o, long l) => E();
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long o, uint whence) => new((FsResult<long>)o);
     public IoTask<IoResult> CopyFileRangeAsync(ulong sn, ulong sh, long so, ulong tn, ulong th, long to, long l) => R(new IoResult(0));
     public IoTask<Errno> SyncFsAsync() => E();
