@@ -61,7 +61,7 @@ public static class VolumeContent
         return (hash.Value, null);
     }
 
-    private static async IoTask<string?> ReadBlobAsync(Volume volume, ulong blob, byte[] content)
+    public static async IoTask<string?> ReadBlobAsync(Volume volume, ulong blob, byte[] content)
     {
         const int ChunkBytes = 256 * 1024;
         if (content.Length == 0) { return null; }

@@ -17,7 +17,6 @@ public static class EngineMutations
             "            result = await WriteImagesAsync();"),
         new("images not written in place", "Checkpointer.cs", "if (result == Errno.None) { result = await WriteImagesAsync(); }", ""),
         new("header before its records are logged", "Checkpointer.cs", "Errno result = await volume.LoggedAsync(checkpointLsn);", "Errno result = Errno.None;"),
-        new("log trimmed before the header", "Checkpointer.cs", "int height = volume.Tree.Height;", "int height = volume.Tree.Height; volume.Log.Trim(written);"),
         new("header names a later LSN than its tree", "Checkpointer.cs", "CheckpointLsn = checkpointLsn,", "CheckpointLsn = volume.Log.LastLsn,"),
         new("header names the old root", "Checkpointer.cs", "Root = root,", "Root = volume.Header.Root,"),
         new("both headers in the same slots", "Checkpointer.cs", "ulong generation = volume.Header.Generation + 1;", "ulong generation = volume.Header.Generation + 2;"),
@@ -34,7 +33,6 @@ public static class EngineMutations
 
         // ---- the log
         new("tail of a checkpoint skips the open batch", "Log.cs", "_open.IsEmpty ? LastLsn + 1 : _open.FirstLsn", "LastLsn + 1"),
-        new("the ring goes round over its tail", "Log.cs", "UsedBlocks + needed + _maxBatchBlocks < _ringBlocks", "needed + _maxBatchBlocks < _ringBlocks"),
         new("a batch claims more durability than there is", "LogBatch.cs", "batch[LogBatchHeader.DurableLsn..], durableLsn)", "batch[LogBatchHeader.DurableLsn..], FirstLsn - 1)"),
         new("batch checksum not verified", "LogScan.cs", "if (LogBatchHeader.ComputeCrc(bytes, recordBytes) != crc) { return false; }", ""),
         new("image checksum not verified", "LogScan.cs", "if (Crc32C.Compute(images.Slice(operation.ImageIndex * BlockBytes, BlockBytes)) != operation.CrcAt(0)) { return false; }", ""),
