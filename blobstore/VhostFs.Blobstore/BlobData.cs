@@ -26,7 +26,7 @@ public sealed class BlobData
     {
         _reader = new BlobReader(volume, pool);
         _writer = new BlobWriter(volume, pool, _reader);
-        _map = new BlobMap(volume);
+        _map = new BlobMap(volume, pool.ExtentEditor);
     }
 
     /// <summary>Reads [offset, offset + target length) as far as <paramref name="sizeBytes"/>; holes and unwritten ranges read as zeroes. EIO: a checksum does not match.</summary>

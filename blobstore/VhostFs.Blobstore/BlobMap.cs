@@ -4,7 +4,7 @@ using VhostFs.Linux;
 namespace VhostFs.Blobstore;
 
 /// <summary>Stages changes of the extent groups of blobs, and answers questions about them. All synchronous.</summary>
-internal sealed class BlobMap(Volume volume)
+internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
 {
     /// <summary>Groups that one transaction unmaps: keeps its record within the bound even when every block lies alone.</summary>
     private const int MaxGroupsPerUnmap = 8;
@@ -15,7 +15,6 @@ internal sealed class BlobMap(Volume volume)
     /// <summary>No file has blocks beyond this: 2^60 sub-keys would allow more than 64-bit offsets do.</summary>
     private const long MaxBlock = long.MaxValue / BlobData.BlockBytes;
 
-    private readonly ExtentGroupEditor _editor = new();
     private readonly uint[] _crcs = new uint[BlobChange.MaxBlocks];
 
     public Errno TryStage(Transaction transaction, BlobChange change)
@@ -125,7 +124,7 @@ internal sealed class BlobMap(Volume volume)
         {
             ref BlockChange block = ref change[i];
             int index = (int)(block.Logical % ExtentGroup.Blocks);
-            ulong old = _editor.Physical(index);
+            ulong old = editor.Physical(index);
             Errno added = Errno.None;
             switch (block.Kind)
             {
@@ -143,11 +142,11 @@ internal sealed class BlobMap(Volume volume)
                     break;
             }
             if (added != Errno.None) { return added; }
-            _editor.Set(index, block.Physical, block.Kind == BlockChangeKind.Preallocate, block.Crc, volume.Header.SnapshotEpoch);
+            editor.Set(index, block.Physical, block.Kind == BlockChangeKind.Preallocate, block.Crc, volume.Header.SnapshotEpoch);
         }
         Errno ended = allocated.Finish(transaction, isFree: false);
         if (ended == Errno.None) { ended = freed.Finish(transaction, isFree: true); }
-        return ended == Errno.None ? transaction.Put(key, _editor.Encode(volume.HasDataChecksums)) : ended;
+        return ended == Errno.None ? transaction.Put(key, editor.Encode(volume.HasDataChecksums)) : ended;
     }
 
     /// <summary>Names the blocks that were written before this record, so that recovery can verify them.</summary>
@@ -177,7 +176,7 @@ internal sealed class BlobMap(Volume volume)
         long count = 0;
         for (int block = first; block < limit; block++)
         {
-            ulong physical = _editor.Physical(block);
+            ulong physical = editor.Physical(block);
             if (physical == 0) { continue; }
             if (blocksFreed + count > 0 && transaction.TouchedNodes >= MaxNodesPerUnmap)
             {
@@ -186,21 +185,21 @@ internal sealed class BlobMap(Volume volume)
             }
             Errno added = freed.Add(physical, transaction, isFree: true);
             if (added != Errno.None) { return added; }
-            _editor.Clear(block);
+            editor.Clear(block);
             count++;
         }
         if (count == 0) { return Errno.None; }
         Errno ended = freed.Finish(transaction, isFree: true);
         if (ended != Errno.None) { return ended; }
         blocksFreed += count;
-        return _editor.IsEmpty ? transaction.Delete(key) : transaction.Put(key, _editor.Encode(volume.HasDataChecksums));
+        return editor.IsEmpty ? transaction.Delete(key) : transaction.Put(key, editor.Encode(volume.HasDataChecksums));
     }
 
     private Errno Load(Transaction transaction, TreeKey key)
     {
         Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
         if (found is not (Errno.None or Errno.ENOENT)) { return found; }
-        return _editor.TryLoad(value, volume.HasDataChecksums) ? Errno.None : Errno.EIO;
+        return editor.TryLoad(value, volume.HasDataChecksums) ? Errno.None : Errno.EIO;
     }
 
     /// <summary>Joins consecutive blocks of one cluster into one operation.</summary>

@@ -13,7 +13,6 @@ internal sealed class BlobReader(Volume volume, Pool pool)
     /// <summary>A map may change between the look-up and the end of the device's read; then the read starts over.</summary>
     private const int MaxAttempts = 4;
 
-    private readonly Stack<BlobRead> _free = new();
     private readonly bool _isMemory = pool.Bdev.TryGetMemory(0, BlockBytes, out _);
 
     public IoTask<IoResult> ReadAsync(ulong blob, long sizeBytes, long offsetBytes, IoVecs target)
@@ -87,6 +86,8 @@ internal sealed class BlobReader(Volume volume, Pool pool)
                 if (result == Errno.None) { result = Verify(read, target, out mismatch); }
             }
             volume.Reads.End(epoch);
+            // Somebody may wait for blocks that only this read still held.
+            if (!volume.SpaceFreed.IsEmpty) { volume.ReleaseFreedBlocks(); }
             Return(read);
             if (result == Errno.None) { return new IoResult(length); }
             if (result == Residency.NotResident) { result = await volume.LoadMissingAsync(); }
@@ -209,7 +210,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
         return Errno.None;
     }
 
-    private BlobRead Rent() => _free.TryPop(out BlobRead? read) ? read : new BlobRead();
+    private BlobRead Rent() => pool.BlobReads.TryPop(out BlobRead? read) ? read : new BlobRead();
 
     private void Return(BlobRead read)
     {
@@ -218,6 +219,6 @@ internal sealed class BlobReader(Volume volume, Pool pool)
             if (block.Page is not null) { pool.Pages.Release(block.Page); }
         }
         read.Clear();
-        _free.Push(read);
+        pool.BlobReads.Push(read);
     }
 }

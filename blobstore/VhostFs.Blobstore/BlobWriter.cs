@@ -16,9 +16,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     /// <summary>Overwrites below this go through the log.</summary>
     private const int MaxImageBytes = 32 * 1024;
 
-    private readonly Stack<BlobChange> _free = new();
-
-    public BlobChange Rent() => _free.TryPop(out BlobChange? change) ? change : new BlobChange();
+    public BlobChange Rent() => pool.BlobChanges.TryPop(out BlobChange? change) ? change : new BlobChange();
 
     public async IoTask<Errno> PrepareWriteAsync(BlobChange change, ulong blob, long offset, IoVecs source)
     {
@@ -77,7 +75,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             if (isReserved && !change.IsCommitted) { volume.Allocator.Release(new BlockRun(block.Physical, 1)); }
         }
         change.Clear();
-        _free.Push(change);
+        pool.BlobChanges.Push(change);
     }
 
     private Errno TryPlanWrite(BlobChange change, ulong blob, long offset, long limit)
@@ -160,7 +158,6 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     /// <summary>Finds blocks for everything new, in as few runs as there are.</summary>
     private async IoTask<Errno> ReserveAsync(BlobChange change)
     {
-        bool synced = false;
         for (int i = 0; i < change.Count;)
         {
             if (!NeedsBlock(change[i])) { i++; continue; }
@@ -174,12 +171,12 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             }
             if (await pool.GrantDataAsync(volume)) { continue; }
             if (volume.Failed) { return Errno.EIO; }
-            if (synced || volume.Allocator.PendingBlocks == 0) { return Errno.ENOSPC; }
-            // Freed blocks become usable once it is durable that they are free.
+            if (!volume.HasSpaceOnTheWay) { return Errno.ENOSPC; }
+            // Freed blocks become usable once it is durable that they are free, the reads that may still look at them have ended, and no image is on its way to them.
             Errno done = await volume.SyncAsync();
             if (done != Errno.None) { return done; }
             volume.ReleaseFreedBlocks();
-            synced = true;
+            if (volume.Allocator.FreeBlocks == 0 && volume.HasSpaceOnTheWay) { await volume.SpaceFreed.WaitAsync(); }
         }
         return Errno.None;
     }

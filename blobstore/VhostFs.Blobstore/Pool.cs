@@ -60,6 +60,13 @@ public sealed class Pool
 
     internal LogBuffers LogBuffers { get; } = new();
 
+    // Shared by all volumes, so that an idle one keeps none. Bounded by the requests under way at once.
+    internal Stack<BlobChange> BlobChanges { get; } = new();
+
+    internal Stack<BlobRead> BlobReads { get; } = new();
+
+    internal ExtentGroupEditor ExtentEditor { get; } = new();
+
     internal FlushCoalescer Flusher { get; }
 
     internal Unmapper Unmapper { get; }

@@ -115,6 +115,12 @@ public sealed class Volume
     /// <summary>In-place writes of a checkpoint are under way: no freed block may be used again before they end, one of them could be its old image.</summary>
     internal bool HoldsFreedBlocks { get; set; }
 
+    /// <summary>Blocks will become free without anybody freeing more: freed ones that something still holds, or some that are being unmapped.</summary>
+    internal bool HasSpaceOnTheWay => Allocator.PendingBlocks > 0 || _background.IsUnmapping;
+
+    /// <summary>For whoever waits for <see cref="HasSpaceOnTheWay"/>.</summary>
+    internal WaitQueue SpaceFreed { get; } = new();
+
     /// <inheritdoc cref="Tree.TryGet"/>
     /// <returns>None, ENOENT, NotResident, or EIO for a damaged node. The span is valid until the next change or await.</returns>
     public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value) => Tree.TryGet(key, out value);
@@ -270,6 +276,7 @@ public sealed class Volume
         FailReason = reason;
         _pool.Report($"volume '{Name}' takes no more changes: {reason}");
         Log.Abort();
+        SpaceFreed.CompleteAll(Errno.EIO);
     }
 
     /// <summary>Makes freed blocks usable whose record is durable.</summary>
@@ -278,6 +285,7 @@ public sealed class Volume
         if (HoldsFreedBlocks) { return; }
         ulong oldest = Reads.Oldest;
         while (Allocator.TryTakeReleasable(Log.DurableLsn, oldest, out BlockRun run)) { _pool.Unmapper.Release(Allocator, run); }
+        if (Allocator.FreeBlocks > 0) { SpaceFreed.CompleteAll(Errno.None); }
     }
 
     private bool MarkBlocks(BlockRun run, bool inUse)
@@ -369,7 +377,8 @@ public sealed class Volume
         private bool _isRunning;
         private bool _isStopped;
         private bool _isSyncing;
-        private bool _isUnmapping;
+
+        public bool IsUnmapping { get; private set; }
 
         /// <summary>Starts a sync now, unless this did so and it is under way.</summary>
         public void SyncSoon()
@@ -390,7 +399,7 @@ public sealed class Volume
         public IoTask<Errno> StopAsync()
         {
             _isStopped = true;
-            return _isUnmapping ? _unmapped.WaitAsync() : new IoTask<Errno>(Errno.None);
+            return IsUnmapping ? _unmapped.WaitAsync() : new IoTask<Errno>(Errno.None);
         }
 
         private async IoTask<Errno> SyncAsync()
@@ -417,10 +426,11 @@ public sealed class Volume
                 {
                     volume.ReleaseFreedBlocks();
                     volume.Log.WriteMarker();
-                    _isUnmapping = true;
+                    IsUnmapping = true;
                     bool unmapsMore = await volume._pool.Unmapper.UnmapSomeAsync(volume.Allocator);
-                    _isUnmapping = false;
+                    IsUnmapping = false;
                     _unmapped.CompleteAll(Errno.None);
+                    volume.SpaceFreed.CompleteAll(Errno.None);
                     if (!unmapsMore && !volume.Log.IsMarkerDue && volume.Allocator.PendingBlocks == 0) { break; }
                 }
             }

@@ -14,15 +14,9 @@ internal static class VolumeMount
     {
         using var memory = new NativeBuffer(NodePage.Bytes, zeroed: true);
         using var list = new IoVecList(1);
-        list.Add(memory.Slice(0, BlockBytes));
-        // All four slots first: an old header with a higher generation must not come back to life.
-        for (ulong generation = 0; generation < 2; generation++)
-        {
-            (ulong first, ulong second) = record.Anchor.HeaderSlots(generation);
-            IoResult one = await bdev.WriteAsync((long)first * BlockBytes, list.View());
-            IoResult two = await bdev.WriteAsync((long)second * BlockBytes, list.View());
-            if (one.IsError || two.IsError) { return one.IsError ? one.Errno : two.Errno; }
-        }
+        // The whole anchor first: an old header with a higher generation must not come back to life, nor the old log of a pool that is formatted anew with the same uuid.
+        Errno zeroed = await bdev.WriteZeroesAsync((long)record.Anchor.FirstBlock * BlockBytes, (long)record.Anchor.BlockCount * BlockBytes);
+        if (zeroed != Errno.None) { return zeroed; }
         NodePointer root = MakeEmptyRoot(memory, record.Id, firstNodeBlock);
         list.Clear();
         list.Add(memory.Vec);

@@ -139,6 +139,79 @@ public sealed class FailureTests : VolumeFixture
     }
 
     [Fact]
+    public void A_full_volume_waits_for_blocks_that_a_slow_read_still_holds_instead_of_refusing()
+    {
+        Run(async () =>
+        {
+            var bdev = new GateBdev(Disk);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            using var buffer = new NativeBuffer(1 << 20, zeroed: true);
+            using var target = new NativeBuffer(1 << 20);
+            using var list = new IoVecList();
+            using var targets = new IoVecList();
+            list.Add(buffer.Vec);
+            targets.Add(target.Vec);
+            long size = 0;
+            while (await TryWriteAsync(volume, size, list.View()) == Errno.None) { size += 1 << 20; }
+            bdev.Holds = BdevOperations.Read;
+            IoTask<IoResult> reading = volume.Data.ReadAsync(Blob, size, 0, targets.View());
+            bdev.Holds = BdevOperations.None;
+            Assert.Equal(Errno.None, await TryUnmapAsync(volume, 0, long.MaxValue));
+            IoTask<Errno> writing = TryWriteAsync(volume, 0, list.View());
+            await IoReactor.Current.DelayAsync(5_000_000_000);
+            Assert.False(writing.IsCompleted, "the read still looks at the old blocks");
+            bdev.LetGo();
+            Assert.Equal(1 << 20, (await reading).Value);
+            Assert.Equal(Errno.None, await writing);
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void Space_comes_back_although_unmaps_are_slow()
+    {
+        Run(async () =>
+        {
+            var bdev = new DelayBdev(Disk, IoReactor.Current) { UnmapDelayNs = 50_000_000 };
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            using var buffer = new NativeBuffer(1 << 20, zeroed: true);
+            using var list = new IoVecList();
+            list.Add(buffer.Vec);
+            long full = 0;
+            for (int round = 0; round < 3; round++)
+            {
+                long size = 0;
+                while (await TryWriteAsync(volume, size, list.View()) == Errno.None) { size += 1 << 20; }
+                if (round == 0) { full = size; }
+                Assert.Equal(full, size);
+                Assert.Equal(Errno.None, await TryUnmapAsync(volume, 0, long.MaxValue));
+                if (round == 1) { await IoReactor.Current.DelayAsync(1_500_000_000); } // unmapping has begun
+            }
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_pool_formatted_anew_with_the_same_uuid_does_not_replay_the_old_log()
+    {
+        Run(async () =>
+        {
+            var uuid = Guid.NewGuid();
+            for (int round = 0; round < 2; round++)
+            {
+                Pool pool = Value(await Pool.FormatAsync(Disk, new FormatOptions { Force = true, Uuid = uuid }));
+                Assert.Empty(pool.Volumes);
+                Value(await pool.CreateVolumeAsync($"v{round}", new VolumeOptions()));
+                Disk.ReleaseClaim();
+            }
+            Assert.Equal("v1", Assert.Single((await OpenPoolAsync(Disk)).Volumes).Name);
+            return 0;
+        });
+    }
+
+    [Fact]
     public void A_volume_opened_twice_at_once_is_one_volume()
     {
         Run(async () =>

@@ -205,7 +205,11 @@ public sealed class GateBdev(IBdev inner) : BdevDecorator(inner, "gate")
         while (_held.TryDequeue(out IoCompletion<Errno>? next)) { next.Complete(Errno.None); }
     }
 
-    protected override IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target) => Inner.ReadAsync(offsetBytes, target);
+    protected override async IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target)
+    {
+        await PassAsync(BdevOperations.Read);
+        return await Inner.ReadAsync(offsetBytes, target);
+    }
 
     protected override async IoTask<IoResult> WriteCoreAsync(long offsetBytes, IoVecs source)
     {
