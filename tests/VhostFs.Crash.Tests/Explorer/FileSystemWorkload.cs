@@ -38,8 +38,8 @@ public sealed class FileSystemWorkload : IDisposable
         ("truncate /b/z to 10,001", w => w.TruncateAsync("z", 10_001)),
         ("truncate /a/x to 0", w => w.TruncateAsync("x", 0)),
         ("extend /a/y to 7,000", w => w.TruncateAsync("y", 7_000)),
-        ("punch /b/z", w => w._session.FallocateAsync(w.File("z"), 0, 3, 6000, 30_000)),
-        ("preallocate /a/x", w => w._session.FallocateAsync(w.File("x"), 0, 1, 0, 40_000)),
+        ("punch /b/z", w => w._session.FallocateAsync(default, w.File("z"), 0, 3, 6000, 30_000)),
+        ("preallocate /a/x", w => w._session.FallocateAsync(default, w.File("x"), 0, 1, 0, 40_000)),
         ("setxattr /a/x", w => w._session.SetXattrAsync(w.File("x"), w.Name("user.k"), w.Bytes(5000), 0, false)),
         ("chmod /b/z", w => w.Errno(w._session.SetAttributesAsync(default, w.File("z"), new SetAttributes(Mode: 0x81C0)))),
     ];
