@@ -91,8 +91,8 @@ public sealed class ConcurrencyTests : IDisposable
             Errno result = random.Next(6) switch
             {
                 0 => (await session.SetAttributesAsync(caller, file, new SetAttributes(SizeBytes: random.Next(3) == 0 ? random.Next(2048) : at))).Errno,
-                1 => await session.FallocateAsync(file, 0, Allocation.PunchHole | Allocation.KeepSize, at, length),
-                2 => await session.FallocateAsync(file, 0, (uint)random.Next(2), at, length),
+                1 => await session.FallocateAsync(caller, file, 0, Allocation.PunchHole | Allocation.KeepSize, at, length),
+                2 => await session.FallocateAsync(caller, file, 0, (uint)random.Next(2), at, length),
                 3 => (await session.ReadAsync(file, 0, at, list.View())).Errno,
                 _ => (await session.WriteAsync(file, 0, at, list.View(), random.Next(3) == 0 ? 0x400u : 0, false, false)).Errno,
             };

@@ -11,10 +11,10 @@ public sealed class ModelTests
     {
         { 1, 256L << 20, 12_000 },
         { 2, 256L << 20, 12_000 },
-        { 3, 1, 8_000 }, // a node cache as small as it gets: operations start over all the time
-        { 4, 1, 8_000 },
+        { 3, 1 << 20, 8_000 }, // a node cache much smaller than the tree: operations start over all the time
+        { 4, 1 << 20, 8_000 },
         { 5, 256L << 20, 12_000 },
-        { 6, 1, 8_000 },
+        { 6, 1 << 20, 8_000 },
     };
 
     private static readonly string[] Kinds =
