@@ -38,10 +38,10 @@ public static class EngineMutations
         new("image checksum not verified", "LogScan.cs", "if (Crc32C.Compute(images.Slice(operation.ImageIndex * BlockBytes, BlockBytes)) != operation.CrcAt(0)) { return false; }", ""),
 
         // ---- which prefix, and what it means
-        new("tail data not verified", "LogPrefix.cs", "if (verify && !isProven)", "if (verify && !isProven && CutLsn == ulong.MaxValue)"),
+        new("tail data not verified", "LogPrefix.cs", "bool isChecked = verify && record.Lsn > scan.ProvenLsn;", "bool isChecked = verify && record.Lsn == ulong.MaxValue;"),
         new("cut at the first mismatch", "LogPrefix.cs", "if (verify && record.Lsn > CutLsn && _liveMismatches == 0) { CutLsn = record.Lsn; }",
             "if (verify && record.Lsn > scan.ProvenLsn) { if (_liveMismatches > 0) { return Errno.None; } CutLsn = record.Lsn; }"),
-        new("images of freed blocks are written", "LogPrefix.cs", "for (int i = 0; i < operation.Blocks.Count; i++) { Remove(operation.Blocks.First + (ulong)i); }", ""),
+        new("images of freed blocks are written", "LogPrefix.cs", "for (int i = 0; i < operation.Blocks.Count && _definitions.Count > 0; i++) { Remove(operation.Blocks.First + (ulong)i); }", ""),
         new("rejected records are applied", "VolumeMount.cs", "if (record.Lsn > prefix.CutLsn) { break; }", ""),
         new("images of the log are not written in place", "VolumeMount.cs", "await writes.AddAsync(block, image);", ""),
         new("no checkpoint after recovery", "VolumeMount.cs", "Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);", "Errno checkpointed = Errno.None;"),
@@ -55,6 +55,5 @@ public static class EngineMutations
         new("new data not named in the log", "BlobMap.cs", "        StageData(transaction, change);\n", ""),
         new("checksum of an overwritten block not updated", "BlobMap.cs", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].Crc);", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].OldCrc);"),
         new("replaced blocks are not freed", "BlobMap.cs", "if (added == Errno.None && old != 0) { added = freed.Add(old, transaction, isFree: true); }", ""),
-        new("block used again while it is unmapped", "Unmapper.cs", "_inFlight++;", "_inFlight++; allocator.Release(run); run = run with { Count = 16 }; if (_inFlight >= 0) { Errno late = await bdev.UnmapAsync((long)run.First * BlobData.BlockBytes, (long)run.Count * BlobData.BlockBytes); _inFlight--; return late; }"),
     ];
 }
