@@ -28,7 +28,8 @@ public sealed class Blobfs
         return recovered == Errno.None ? new Blobfs(state) : recovered;
     }
 
-    public BlobfsSession OpenSession() => new(_state);
+    /// <param name="isReadOnly">Reading leaves no trace: access times stay. That nothing else changes is up to the FUSE server's own option.</param>
+    public BlobfsSession OpenSession(bool isReadOnly = false) => new(_state, isReadOnly);
 
     /// <summary>Waits for deletions under way. All sessions have ended; the volume is closed by whoever opened it.</summary>
     public IoTask<Errno> CloseAsync() => _state.Orphans.StopAsync();

@@ -28,12 +28,12 @@ public sealed class BlobfsSession : IFileSystem
     private readonly Directories _directories;
     private readonly Xattrs _xattrs;
 
-    internal BlobfsSession(BlobfsState state)
+    internal BlobfsSession(BlobfsState state, bool isReadOnly)
     {
         _state = state;
         _references = new SessionReferences(state.References, state.Options.MaxInodesPerSession, state.Options.MaxOpensPerSession);
         var creation = new Creation(state);
-        var accessTimes = new AccessTimes(state);
+        var accessTimes = new AccessTimes(state, isReadOnly);
         _names = new Names(state, _references, creation);
         _renames = new Renames(state, _names, creation);
         _attributes = new Attributes(state);
@@ -131,7 +131,7 @@ public sealed class BlobfsSession : IFileSystem
 
     public IoTask<IoResult> GetXattrAsync(ulong node, IoVec name, IoVec target) => _xattrs.GetAsync(node, name, target);
 
-    public IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target) => _xattrs.ListAsync(node, target, withTrusted: caller.Uid == 0);
+    public IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target) => _xattrs.ListAsync(node, target, withTrusted: caller.IsRoot || caller.IsUnknown);
 
     public IoTask<Errno> SetXattrAsync(ulong node, IoVec name, IoVec value, uint flags, bool killSgid) => _xattrs.SetAsync(node, name, value, flags, killSgid);
 
@@ -146,7 +146,7 @@ public sealed class BlobfsSession : IFileSystem
     }
 
     public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
-        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, killPrivileges: caller.Uid != 0);
+        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, killPrivileges: !caller.IsRoot);
 
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long offsetBytes, uint whence) => _reads.SeekAsync(node, offsetBytes, whence);
 

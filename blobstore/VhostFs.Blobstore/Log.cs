@@ -167,6 +167,21 @@ internal sealed class Log : IDisposable
         IoReactor.Current.AtTurnEnd(_turnEnd);
     }
 
+    /// <summary>A bug in here must end this volume, and tell everybody who waits for it, rather than leave them waiting.</summary>
+    private async IoTask<Errno> RunAsync()
+    {
+        try
+        {
+            return await WriteAsync();
+        }
+        catch (InvariantException bug)
+        {
+            _isWriting = false;
+            _fail($"a bug in writing its log: {bug.Message}");
+            return Errno.EIO;
+        }
+    }
+
     private async IoTask<Errno> WriteAsync()
     {
         _isWriting = true;
@@ -212,7 +227,7 @@ internal sealed class Log : IDisposable
         protected override void Continue()
         {
             log._isScheduled = false;
-            if (!log._isWriting) { log.WriteAsync().Detach(); }
+            if (!log._isWriting) { log.RunAsync().Detach(); }
         }
     }
 }

@@ -156,7 +156,12 @@ public sealed class Transaction
 
     internal void Open(Volume volume)
     {
-        Invariant.That(!_isOpen, "one transaction at a time");
+        if (_isOpen)
+        {
+            // Somebody threw between Begin and Commit, which is a bug: what was staged is void, and its volume is not to be trusted with more.
+            _volume.Fail("a change was begun and neither committed nor given up");
+            Close();
+        }
         _volume = volume;
         _isOpen = true;
         _length = RecordReader.HeaderBytes;

@@ -21,7 +21,13 @@ public readonly record struct InodeAttributes(
     long SizeBytes, long Blocks512, FsTime AccessTime, FsTime ModifyTime, FsTime ChangeTime, FsTime BirthTime, uint Flags);
 
 /// <summary>Who asks: the in-header's uid, gid and pid, and the supplementary group of FUSE_EXT_GROUPS if one came.</summary>
-public readonly record struct FuseCaller(uint Uid, uint Gid, uint Pid, uint? SupplementaryGroup = null);
+/// <remarks>With FUSE_ALLOW_IDMAP the kernel tells uid and gid only with requests that create something; with others they are -1.</remarks>
+public readonly record struct FuseCaller(uint Uid, uint Gid, uint Pid, uint? SupplementaryGroup = null)
+{
+    public bool IsRoot => Uid == 0;
+
+    public bool IsUnknown => Uid == uint.MaxValue;
+}
 
 /// <summary>What creating an object needs beside name and mode.</summary>
 /// <param name="Umask">Applied unless the parent has a default ACL (FUSE_DONT_MASK).</param>

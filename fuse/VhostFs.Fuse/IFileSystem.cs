@@ -81,7 +81,7 @@ public interface IFileSystem
     /// <summary>Returns the value's length; fills <paramref name="target"/> unless it is empty (a size query). ERANGE: it does not fit.</summary>
     IoTask<IoResult> GetXattrAsync(ulong node, IoVec name, IoVec target);
 
-    /// <summary>Names, each followed by NUL; an empty target is a size query (an upper bound). ERANGE: they do not fit. Names in trusted.* are told to root only.</summary>
+    /// <summary>Names, each followed by NUL; an empty target is a size query (an upper bound). ERANGE: they do not fit. Names in trusted.* are told to root, and to a caller that is not known.</summary>
     IoTask<IoResult> ListXattrAsync(FuseCaller caller, ulong node, IoVec target);
 
     /// <param name="flags">XATTR_CREATE 1, XATTR_REPLACE 2.</param>
@@ -93,7 +93,7 @@ public interface IFileSystem
     IoTask<FsResult<FsStatistics>> StatFsAsync();
 
     /// <param name="mode">FALLOC_FL_KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 0x10; others are EOPNOTSUPP.</param>
-    /// <remarks>Clears set-id bits unless root asks, as a write does; the request has no flag for it.</remarks>
+    /// <remarks>Clears set-id bits unless it is known that root asks: as with a write, but the request has no flag for it.</remarks>
     IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes);
 
     /// <param name="whence">SEEK_DATA 3 or SEEK_HOLE 4.</param>

@@ -47,7 +47,7 @@ internal sealed class Export
         if (_config.ListenFd >= 0 && !TryInherit(_config.ListenFd, out inherited)) { return $"{_config.Where}: descriptor {_config.ListenFd} is not a listening socket; whoever starts this must bind, listen and pass it on"; }
 
         var options = new VhostUserServerOptions { Name = Name, SocketPath = inherited is null ? _config.Socket : null, ListenFd = inherited };
-        _server = new VhostUserServer(options, () => _fuse = new FuseServer(fileSystem.OpenSession(), _config.Fuse), WriteLog);
+        _server = new VhostUserServer(options, () => _fuse = new FuseServer(fileSystem.OpenSession(_config.Fuse.ReadOnly), _config.Fuse), WriteLog);
         Errno started = _server.Start();
         if (started != Errno.None)
         {
