@@ -23,8 +23,9 @@ public abstract class VolumeFixture : IDisposable
     {
         if (_disposed) { return; }
         _disposed = true;
-        Disk.Dispose();
+        // The reactor first: a test may end while a pool still works in the background, and stopping it lets that work end.
         Reactor.Dispose();
+        Disk.Dispose();
         GC.SuppressFinalize(this);
     }
 
