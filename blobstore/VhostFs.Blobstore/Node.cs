@@ -52,6 +52,9 @@ internal sealed unsafe class Node
     /// <summary>Used since the cache's clock hand came by.</summary>
     public bool IsReferenced { get; set; }
 
+    /// <summary>It is among the nodes loaded last until the cache has loaded this many.</summary>
+    public ulong LoadNumber { get; set; }
+
     /// <summary>Somebody holds on to the node across an await: it is not evicted.</summary>
     public int Pins { get; set; }
 

@@ -6,9 +6,14 @@ namespace VhostFs.Blobstore;
 public sealed unsafe class NodeCache(long budgetBytes)
 {
     private const int MaxFreePages = 256;
+
+    /// <summary>The nodes loaded last stay, whatever the budget (1 MiB more at most): an operation starts over after each load, and if that evicted what it loaded
+    /// before, n nodes would take 2^n loads when dirty ones fill the cache. More than a transaction touches without asking.</summary>
+    private const ulong KeptLoads = 64;
     private readonly List<Node> _nodes = [];
     private readonly Stack<nint> _freePages = new();
     private int _hand;
+    private ulong _loads;
 
     public long BudgetBytes { get; } = budgetBytes;
 
@@ -34,6 +39,12 @@ public sealed unsafe class NodeCache(long budgetBytes)
         node.CacheIndex = _nodes.Count;
         node.IsReferenced = true;
         _nodes.Add(node);
+    }
+
+    internal void AddLoaded(Node node)
+    {
+        node.LoadNumber = ++_loads + KeptLoads;
+        Add(node);
     }
 
     /// <summary>Forgets a node; its page goes back unless a checkpoint still writes it.</summary>
@@ -62,7 +73,7 @@ public sealed unsafe class NodeCache(long budgetBytes)
         {
             if (_hand >= _nodes.Count) { _hand = 0; }
             Node node = _nodes[_hand];
-            if (node.Parent is null || node.IsDirty || node.IsFrozen || node.Pins > 0 || node.ResidentChildren > 0) { _hand++; }
+            if (node.Parent is null || node.IsDirty || node.IsFrozen || node.Pins > 0 || node.ResidentChildren > 0 || node.LoadNumber > _loads) { _hand++; }
             else if (node.IsReferenced) { node.IsReferenced = false; _hand++; }
             else
             {

@@ -355,7 +355,7 @@ internal sealed class Tree
     private unsafe Node RentForRead(int level)
     {
         var node = new Node(_cache.RentPage(), level);
-        _cache.Add(node);
+        _cache.AddLoaded(node);
         return node;
     }
 

@@ -54,6 +54,42 @@ public sealed class WideChangeTests : VolumeFixture
         });
     }
 
+    [Theory]
+    [InlineData(4)]
+    [InlineData(8)]
+    [InlineData(12)]
+    [InlineData(16)]
+    public void An_operation_loads_each_node_about_once_although_dirty_nodes_fill_the_cache(int leaves)
+    {
+        Run(async () =>
+        {
+            Pool pool = await FormatAsync(Disk);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            for (ulong i = 1; i <= Items; i++) { await PutAsync(volume, i, 700); }
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            pool = Value(await Pool.OpenAsync(Disk, new PoolOptions { NodeCache = new NodeCache(64 * NodePage.Bytes) }));
+            volume = Value(await pool.OpenVolumeAsync("v"));
+            for (ulong i = 1; i < 2000; i += 20) { await PutAsync(volume, i, 100, fill: 3); } // about 100 dirty leaves, and no checkpoint is due
+            int loads = 0;
+            for (;;)
+            {
+                Assert.Equal(Errno.None, await volume.AdmitAsync(Admission.Grow));
+                Transaction transaction = volume.Begin();
+                Errno staged = Errno.None;
+                for (ulong i = 3000; i < 3000 + ((ulong)leaves * 50) && staged == Errno.None; i += 50) { staged = transaction.Put(Key(i), [9]); }
+                if (staged == Errno.None) { transaction.Commit(); break; }
+                transaction.Abort();
+                Assert.Equal(Residency.NotResident, staged);
+                Assert.Equal(Errno.None, await volume.LoadMissingAsync());
+                Assert.True(++loads <= 3 * leaves, $"more than {3 * leaves} loads for {leaves} leaves: each evicts what the one before loaded");
+            }
+            Assert.True(loads >= leaves, "the leaves were not in memory");
+            Assert.True(volume.Tree.DirtyCount > 64, "dirty nodes alone exceed the budget");
+            Assert.Equal(9, await GetAsync(volume, 3000));
+            return 0;
+        });
+    }
+
     private static async IoTask<Errno> TryTouchEveryAsync(Volume volume, ulong step, byte fill)
     {
         var value = new byte[100];
