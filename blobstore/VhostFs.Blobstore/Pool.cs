@@ -83,9 +83,10 @@ public sealed class Pool
         if (!bdev.TryClaim("a pool being formatted", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
         Guid uuid = options.Uuid ?? Guid.NewGuid();
         var catalogue = CatalogueRecord(geometry, uuid);
-        Errno written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, NewHashKey());
-        // Superblocks last, after a flush of everything they promise: a crash before this leaves no pool, not half a one.
-        if (written == Errno.None) { written = await SuperblockStore.EraseAsync(bdev); }
+        // The old superblocks go first and the new ones come last, each after a flush of what lies between: a crash leaves no pool, not half a one.
+        Errno written = await SuperblockStore.EraseAsync(bdev);
+        if (written == Errno.None && bdev.SupportsUnmap) { await bdev.UnmapAsync((long)geometry.DataStart * BlockBytes, geometry.ClusterCount * (long)geometry.ClusterBlocks * BlockBytes); }
+        if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, NewHashKey()); }
         if (written == Errno.None)
         {
             written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
@@ -389,7 +390,8 @@ public sealed class Pool
         {
             uint count = Math.Min(MaxClusters, extent.First + extent.Count - at);
             long offset = (long)Geometry.FirstBlock(at) * BlockBytes, length = (long)count * ClusterBytes;
-            Errno cleared = Bdev.SupportsUnmap && Bdev.UnmapReadsZero ? await Bdev.UnmapAsync(offset, length) : await Bdev.WriteZeroesAsync(offset, length);
+            Errno cleared = Bdev.SupportsUnmap && Bdev.UnmapReadsZero ? await Bdev.UnmapAsync(offset, length) : Errno.EOPNOTSUPP;
+            if (cleared == Errno.EOPNOTSUPP) { cleared = await Bdev.WriteZeroesAsync(offset, length); }
             if (cleared != Errno.None) { return cleared; }
         }
         return Errno.None;
