@@ -36,13 +36,16 @@ public sealed class Volume
     /// <summary>More dirty nodes than this start a checkpoint: bounds the pause of the freeze (about 1 us a node) and the work after a crash.</summary>
     private const int MaxDirtyNodes = 1024;
 
-    /// <summary>More freed blocks than this (64 MiB) that wait for a sync start one: bounds how far overwriting spreads over the device.</summary>
-    private const int MaxPendingBlocks = 16384;
+    /// <summary>More blocks than this (64 MiB) start a sync: of new data, which bounds what a power cut can take; of freed space, which bounds how far overwriting spreads over the device.</summary>
+    private const int MaxUnsyncedBlocks = 16384;
 
     private readonly Pool _pool;
     private readonly Checkpointer _checkpointer;
     private readonly Background _background;
     private int _wantedNodes;
+
+    /// <summary>New data since the last sync that this volume started by itself.</summary>
+    private long _unsyncedBlocks;
     private bool _isClosed;
 
     internal Volume(Pool pool, VolumeRecord record, VolumeHeader header)
@@ -233,6 +236,9 @@ public sealed class Volume
                     for (int i = 0; Overlay.Count > 0 && i < operation.Blocks.Count; i++) { Overlay.Forget(operation.Blocks.First + (ulong)i); }
                     Allocator.Free(lsn, operation.Blocks, Reads.Current);
                     break;
+                case RecordCode.Data:
+                    _unsyncedBlocks += operation.Blocks.Count;
+                    break;
                 case RecordCode.Image:
                     Overlay.Set(operation.Blocks.First, transaction.Images[operation.ImageIndex - Log.OpenImageCount]);
                     break;
@@ -243,7 +249,11 @@ public sealed class Volume
         Log.Append(transaction.Record, transaction.Images);
         Statistics.Transactions++;
         if (Log.UsedBlocks > Log.RingBlocks / 2 || Tree.DirtyCount > MaxDirtyNodes) { _checkpointer.Start(); }
-        if (Allocator.PendingBlocks > MaxPendingBlocks) { _background.SyncSoon(); }
+        if (Math.Max(_unsyncedBlocks, Allocator.PendingBlocks) > MaxUnsyncedBlocks)
+        {
+            _unsyncedBlocks = 0;
+            _background.SyncSoon();
+        }
         _background.Wake();
         return lsn;
     }
