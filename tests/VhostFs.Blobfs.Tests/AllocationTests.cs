@@ -45,10 +45,15 @@ public sealed class AllocationTests : IDisposable
         int i = 0;
         Func<IoTask<IoResult>> write = () => _fs.Session.WriteAsync(_file, 0, (++i % 1000) * 4096, _block, 0, false, false);
         for (int round = 0; round < 6000; round++) { Assert.Equal(4096, _fs.Run(write).Value); } // past several checkpoints
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int round = 0; round < Rounds; round++) { _fs.Run(write); }
-        long bytes = GC.GetAllocatedBytesForCurrentThread() - before;
-        Assert.True(bytes < Rounds, $"{bytes} bytes in {Rounds} writes");
+        // Pools grow to the largest need once; what a write itself allocates shows in every stretch.
+        long least = long.MaxValue;
+        for (int stretch = 0; stretch < 10 && least > 0; stretch++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int round = 0; round < Rounds; round++) { _fs.Run(write); }
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
+        }
+        Assert.Equal(0, least);
     }
 
     private static FsResult<T> Done<T>(IoTask<FsResult<T>> task)
