@@ -10,6 +10,9 @@ public interface IReactorDriver : IDisposable
     /// and runs completions, a bounded number of them. Returns how many.</summary>
     int Poll(long deadlineNs);
 
+    /// <summary>A <see cref="Poll"/> would find something without waiting. No system call; always true where looking for a while makes no sense.</summary>
+    bool IsReady { get; }
+
     /// <summary>Ends a <see cref="Poll"/> in progress, or the next one. From any thread.</summary>
     void Wake();
 }

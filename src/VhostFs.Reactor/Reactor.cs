@@ -17,6 +17,8 @@ public sealed class Reactor : IDisposable
 
     private readonly IReactorDriver _driver;
     private readonly TimerHeap _timers = new();
+    private readonly BusyPoll _busyPoll = new();
+    private readonly Func<bool> _isWanted;
     private readonly Queue<IoContinuation> _posted = new();
     private readonly Queue<IoContinuation> _turnEnd = new();
     private readonly Mailbox _mailbox = new();
@@ -30,6 +32,7 @@ public sealed class Reactor : IDisposable
         _driver = driver;
         Name = name;
         NowNs = driver.NowNs;
+        _isWanted = () => _driver.IsReady || !_mailbox.IsEmpty || _stopping;
     }
 
     /// <summary>An exception escaped a continuation: a bug of ours. With a handler the loop goes on; without, the process ends.</summary>
@@ -50,6 +53,12 @@ public sealed class Reactor : IDisposable
     public Ring Ring => _driver as Ring ?? throw new InvalidOperationException("a simulated reactor has no ring");
 
     public bool HasRing => _driver is Ring;
+
+    /// <summary>Sleep at once when there is nothing to do, instead of looking on for up to 50 us while requests come densely. May be switched while running.</summary>
+    public bool IsInterruptDriven { get; set; } = Environment.ProcessorCount == 1; // looking would keep the other side from its work
+
+    /// <summary>For a source that has just run dry: true when the reactor looks at it itself for a while, so that it need not ask to be woken.</summary>
+    public bool TryPoll(IReactorPoller poller) => !IsInterruptDriven && HasRing && _busyPoll.TryAdd(poller);
 
     /// <summary>Turns the loop on the calling thread until <see cref="Stop"/>.</summary>
     public void Run()
@@ -173,7 +182,7 @@ public sealed class Reactor : IDisposable
     private bool Turn(bool wait)
     {
         bool idle = _posted.Count == 0 && _turnEnd.Count == 0 && _mailbox.IsEmpty && !_stopping;
-        int ran = _driver.Poll(wait && idle ? _timers.NextDeadlineNs : 0);
+        int ran = wait && idle ? WaitForWork() : _driver.Poll(0);
         NowNs = _driver.NowNs;
         if (_timers.Count > 0) { ran += _timers.RunDue(NowNs); }
         for (int left = _posted.Count; left > 0; left--)
@@ -192,6 +201,21 @@ public sealed class Reactor : IDisposable
             _turnEnd.Dequeue().Continue();
         }
         return ran > 0;
+    }
+
+    private int WaitForWork()
+    {
+        if (!HasRing) { return _driver.Poll(_timers.NextDeadlineNs); }
+        // What was queued in this turn (calls above all) goes out before we look or wait.
+        int ran = _driver.Poll(0);
+        // That Poll may have taken a Wake meant for us: look again at what it was for, or we wait for ever.
+        if (ran > 0 || _isWanted()) { return ran; }
+        long before = _driver.NowNs;
+        if (_busyPoll.HasPollers && _busyPoll.Look(_driver, _isWanted, _timers.NextDeadlineNs)) { return 1; }
+        if (_posted.Count > 0 || _turnEnd.Count > 0) { return 0; } // a poller found work while it went to sleep
+        ran = _driver.Poll(_timers.NextDeadlineNs);
+        _busyPoll.Waited(_driver.NowNs - before);
+        return ran;
     }
 
     // What still waits is told so, and gets turns to clean up; the bound keeps work that re-posts itself from holding the process.

@@ -236,6 +236,10 @@ public sealed unsafe class Ring : IReactorDriver
         return operation.Task;
     }
 
+    public bool IsReady =>
+        Volatile.Read(ref *_cqTail) != *_cqHead || _firstPending is not null || Volatile.Read(ref _wakeRequested) != 0
+        || (Volatile.Read(ref *_sqFlags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+
     public int Poll(long deadlineNs)
     {
         if (_owner is null) { Bind(); }

@@ -79,7 +79,7 @@ internal sealed class QueueServer
     {
         if (IsPaused || ring.IsStopping || !ring.IsKicked) { return; }
         if (!ring.Queue.IsRunning && !TryStart(ring)) { return; }
-        if (!ring.IsEnabled) { return; }
+        if (!MayServe(ring)) { return; }
         Virtqueue queue = ring.Queue;
         queue.DisableKicks();
         for (int left = ChainsPerRound; left > 0; left--)
@@ -93,6 +93,7 @@ internal sealed class QueueServer
             switch (_device.TakeOne(this, ring))
             {
                 case PopResult.Empty:
+                    if (Reactor.TryPoll(ring)) { return; } // kicks stay off: the reactor looks at the ring, and wakes us or lets it sleep
                     if (!queue.EnableKicks()) { return; }
                     queue.DisableKicks();
                     break;
@@ -109,6 +110,9 @@ internal sealed class QueueServer
         }
         ring.PostServe();
     }
+
+    /// <summary>The ring runs and nobody holds it.</summary>
+    public bool MayServe(VhostUserRing ring) => !IsPaused && !ring.IsStopping && ring.IsKicked && ring.IsEnabled && ring.Queue.IsRunning;
 
     /// <summary>A request has ended: its chain goes back. Nothing of it may touch guest memory from here on.</summary>
     public void Finish(VhostUserRing ring, ushort head, int replyBytes)

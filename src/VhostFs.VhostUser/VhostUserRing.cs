@@ -8,7 +8,7 @@ namespace VhostFs.VhostUser;
 /// <remarks>Rules (vhost-user.rst "Ring states"): a ring starts at its first kick, one pending when the kick descriptor arrives included; a started but disabled ring
 /// is held; GET_VRING_BASE stops it. Kick eventfds are watched, never read: each write to an eventfd wakes a multishot poll, and a
 /// descriptor that is not read cannot block us.</remarks>
-internal sealed class VhostUserRing : IDisposable
+internal sealed class VhostUserRing : IDisposable, IReactorPoller
 {
     private readonly QueueServer _server;
     private readonly Ring _ring;
@@ -62,6 +62,18 @@ internal sealed class VhostUserRing : IDisposable
 
     /// <summary>A broken queue is reported once.</summary>
     public bool IsReported { get; set; }
+
+    /// <inheritdoc/>
+    public bool HasWork => !IsStarved && _server.MayServe(this) && Queue.HasAvailable();
+
+    /// <inheritdoc/>
+    public void Run() => _server.Serve(this);
+
+    /// <inheritdoc/>
+    public void Sleep()
+    {
+        if (!IsStarved && _server.MayServe(this) && Queue.EnableKicks()) { PostServe(); }
+    }
 
     public void SetKick(SafeFd? fd)
     {

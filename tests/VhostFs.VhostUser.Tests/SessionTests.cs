@@ -280,9 +280,31 @@ public sealed class SessionTests
     }
 
     [Fact]
-    public void A_batch_of_requests_needs_one_call_and_few_system_calls()
+    public void While_requests_come_densely_they_are_served_without_kicks_and_after_a_pause_with_kicks()
     {
         using var export = new Export();
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        DriverQueue queue = frontEnd.Queues[1];
+        bool served = false;
+        for (int attempt = 0; attempt < 20_000 && !served; attempt++)
+        {
+            Assert.Equal(0, frontEnd.GetAttributes(queue));
+            ushort before = queue.UsedIndex;
+            frontEnd.Start(queue, 3, 1, new byte[16], 104, out _, kick: false);
+            for (int look = 0; look < 2000 && !served; look++) { served = queue.UsedIndex != before; }
+            if (!served) { queue.Kick(); }
+            FrontEnd.Poll(() => queue.UsedIndex != before, "the request");
+            while (queue.TryTakeUsed(out _, out _)) { }
+        }
+        Assert.True(served, "no request was ever served without a kick");
+        FrontEnd.Poll(() => export.OnReactor(() => true), "the reactor's sleep");
+        Assert.Equal(0, frontEnd.GetAttributes(queue));
+    }
+
+    [Fact]
+    public void A_batch_of_requests_needs_one_call_and_few_system_calls()
+    {
+        using var export = new Export(interruptDriven: true);
         using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
         DriverQueue queue = frontEnd.Queues[1];
         Assert.Equal(0, frontEnd.GetAttributes(queue));

@@ -1,0 +1,131 @@
+using Xunit;
+
+namespace VhostFs.Reactor.Tests;
+
+public sealed class BusyPollTests
+{
+    private readonly Clock _clock = new();
+    private readonly BusyPoll _poll = new();
+    private readonly Source _source = new();
+
+    [Fact]
+    public void Nothing_is_looked_at_before_work_has_come_soon_after_work()
+    {
+        Assert.False(_poll.TryAdd(_source));
+        _poll.Waited(BusyPoll.MaxPollNs / 2);
+        Assert.True(_poll.TryAdd(_source));
+    }
+
+    [Fact]
+    public void Work_that_comes_while_looking_is_done_and_the_source_stays_listed()
+    {
+        Begin();
+        _source.WorkAtLook = 3;
+        Assert.True(_poll.Look(_clock, () => false, long.MaxValue));
+        Assert.Equal(1, _source.Runs);
+        Assert.True(_poll.HasPollers);
+        Assert.Equal(0, _source.Sleeps);
+    }
+
+    [Fact]
+    public void A_look_ends_after_its_time_and_sends_the_sources_to_sleep()
+    {
+        Begin();
+        long before = _clock.Now;
+        Assert.False(_poll.Look(_clock, () => false, long.MaxValue));
+        Assert.InRange(_clock.Now - before, BusyPoll.MaxPollNs, BusyPoll.MaxPollNs + 2000);
+        Assert.Equal(1, _source.Sleeps);
+        Assert.False(_poll.HasPollers);
+    }
+
+    [Fact]
+    public void A_look_ends_when_the_reactor_is_wanted_and_at_the_next_timer()
+    {
+        Begin();
+        Assert.True(_poll.Look(_clock, () => true, long.MaxValue));
+        long before = _clock.Now;
+        Assert.False(_poll.Look(_clock, () => false, before + 5000));
+        Assert.InRange(_clock.Now - before, 5000, 7000);
+    }
+
+    [Fact]
+    public void Looks_in_vain_end_the_looking_for_a_while_and_longer_each_time()
+    {
+        Assert.InRange(RoundsUntilLookingAgain(), 1, 3);
+        MissUntilOff();
+        int first = RoundsUntilLookingAgain();
+        MissUntilOff();
+        int second = RoundsUntilLookingAgain();
+        Assert.InRange(second, first + 1, 4 * first);
+    }
+
+    [Fact]
+    public void An_idle_reactor_stops_looking_at_once()
+    {
+        Begin();
+        _poll.Waited(10 * BusyPoll.MaxPollNs);
+        Assert.False(_poll.TryAdd(new Source()));
+    }
+
+    private void Begin()
+    {
+        _poll.Waited(BusyPoll.MaxPollNs / 2);
+        Assert.True(_poll.TryAdd(_source));
+    }
+
+    private int RoundsUntilLookingAgain()
+    {
+        for (int round = 1; round < 5000; round++)
+        {
+            _poll.Waited(BusyPoll.MaxPollNs);
+            if (_poll.TryAdd(_source)) { return round; }
+        }
+        throw new InvalidOperationException("it never looks again");
+    }
+
+    private void MissUntilOff()
+    {
+        for (int miss = 0; _poll.TryAdd(_source); miss++)
+        {
+            Assert.True(miss < 10);
+            _poll.Look(_clock, () => false, long.MaxValue);
+        }
+    }
+
+    private sealed class Source : IReactorPoller
+    {
+        private int _looks;
+
+        public int WorkAtLook { get; set; } = int.MaxValue;
+
+        public int Runs { get; private set; }
+
+        public int Sleeps { get; private set; }
+
+        public bool HasWork => ++_looks == WorkAtLook;
+
+        public void Run() => Runs++;
+
+        public void Sleep() => Sleeps++;
+    }
+
+    /// <summary>A microsecond passes with each look at the clock.</summary>
+    private sealed class Clock : IReactorDriver
+    {
+        public long Now { get; private set; }
+
+        public long NowNs => Now += 1000;
+
+        public bool IsReady => false;
+
+        public int Poll(long deadlineNs) => 0;
+
+        public void Wake()
+        {
+        }
+
+        public void Dispose()
+        {
+        }
+    }
+}
