@@ -55,7 +55,7 @@ public sealed class Reactor : IDisposable
     public bool HasRing => _driver is Ring;
 
     /// <summary>Sleep at once when there is nothing to do, instead of looking on for up to 50 us while requests come densely. May be switched while running.</summary>
-    public bool IsInterruptDriven { get; set; } = Environment.ProcessorCount == 1; // looking would keep the other side from its work
+    public bool IsInterruptDriven { get; set; }
 
     /// <summary>For a source that has just run dry: true when the reactor looks at it itself for a while, so that it need not ask to be woken.</summary>
     public bool TryPoll(IReactorPoller poller) => !IsInterruptDriven && HasRing && _busyPoll.TryAdd(poller);
