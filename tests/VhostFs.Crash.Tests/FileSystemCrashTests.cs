@@ -15,7 +15,7 @@ public sealed class FileSystemCrashTests(ITestOutputHelper output)
     [Fact]
     public void Every_operation_and_many_pairs_survive_every_crash()
     {
-        byte[] disk = FileSystemWorkload.Format(CrashExplorerTests.DiskBytes);
+        byte[] disk = FileSystemWorkload.Format(RawWorkload.DiskBytes);
         int count = FileSystemWorkload.OperationCount;
         long states = 0;
         IEnumerable<int[]> singles = Enumerable.Range(0, count).Select(i => new[] { i });

@@ -11,6 +11,7 @@ namespace VhostFs.Crash.Tests.Explorer;
 /// <remarks>After every commit the trace learns the hash of all items and of all blobs as the model has them.</remarks>
 public sealed class RawWorkload
 {
+    public const long DiskBytes = 12 << 20;
     public const string VolumeName = "v";
 
     private const int ClientCount = 4;

@@ -16,7 +16,7 @@ public static class MutationProbe
         long states = 0;
         try
         {
-            byte[][] disks = [RawWorkload.Format(CrashExplorerTests.DiskBytes, dataChecksums: true), RawWorkload.Format(CrashExplorerTests.DiskBytes, dataChecksums: false)];
+            byte[][] disks = [RawWorkload.Format(RawWorkload.DiskBytes, dataChecksums: true), RawWorkload.Format(RawWorkload.DiskBytes, dataChecksums: false)];
             for (int seed = 1; states < maxStates && clock.Elapsed.TotalSeconds < maxSeconds; seed++)
             {
                 CrashTrace trace = RawWorkload.Run(disks[seed % 2], seed, phases: 1 + (seed % 2), operationsPerClient: 40);
