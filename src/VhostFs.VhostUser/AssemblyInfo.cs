@@ -1,3 +1,4 @@
 using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("VhostFs.VhostUser.Tests")]
+[assembly: InternalsVisibleTo("VhostFs.GuestDriver")]

@@ -1,2 +1,3 @@
+global using VhostFs.GuestDriver;
 global using Xunit;
 [assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]

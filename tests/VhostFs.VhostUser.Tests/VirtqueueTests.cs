@@ -1,6 +1,6 @@
 using VhostFs.Linux;
 using VhostFs.Virtio;
-using static VhostFs.VhostUser.Tests.Desc;
+using static VhostFs.GuestDriver.Desc;
 
 namespace VhostFs.VhostUser.Tests;
 

@@ -1,7 +1,8 @@
 using System.Buffers.Binary;
 using VhostFs.Linux;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 /// <summary>Guest memory of a test: a memfd, mapped here as the front-end's own view.</summary>
 internal sealed unsafe class GuestRam : IDisposable

@@ -2,8 +2,10 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
+using VhostFs.VhostUser;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 /// <summary>The front-end of a test: vhost-user messages, guest memory, driver queues and a minimal FUSE client.</summary>
 internal sealed class FrontEnd : IDisposable

@@ -1,8 +1,10 @@
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
+using VhostFs.VhostUser;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 [StructLayout(LayoutKind.Sequential)]
 internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort Next = 0)
