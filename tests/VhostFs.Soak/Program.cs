@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
+using VhostFs.ProgramTests.Campaigns;
 
 namespace VhostFs.Soak;
 
@@ -14,6 +15,7 @@ internal static class Program
     private static readonly Campaign[] s_campaigns =
     [
         new CrashExplorerCampaign(),
+        new ConfigFuzzCampaign(),
     ];
 
     private static int Main(string[] arguments)

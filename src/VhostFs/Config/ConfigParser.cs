@@ -53,7 +53,7 @@ internal ref struct ConfigParser
         {
             case JsonTokenType.StartObject: return ReadObject(where);
             case JsonTokenType.StartArray: return ReadArray(where);
-            case JsonTokenType.String: return new ConfigNode { Kind = ConfigNodeKind.Text, Where = where, Text = _reader.GetString()! };
+            case JsonTokenType.String: return new ConfigNode { Kind = ConfigNodeKind.Text, Where = where, Text = ReadText() };
             case JsonTokenType.Number: return new ConfigNode { Kind = ConfigNodeKind.Number, Where = where, Text = Encoding.UTF8.GetString(_reader.ValueSpan) };
             case JsonTokenType.True: return new ConfigNode { Kind = ConfigNodeKind.Flag, Where = where, Flag = true };
             case JsonTokenType.False: return new ConfigNode { Kind = ConfigNodeKind.Flag, Where = where };
@@ -66,7 +66,7 @@ internal ref struct ConfigParser
         var node = new ConfigNode { Kind = ConfigNodeKind.Object, Where = where };
         while (_reader.Read() && _reader.TokenType == JsonTokenType.PropertyName)
         {
-            string key = _reader.GetString()!;
+            string key = ReadText();
             string path = where.Path.Length == 0 ? key : $"{where.Path}.{key}";
             ConfigLocation keyWhere = Here(path);
             _reader.Read();
@@ -87,6 +87,16 @@ internal ref struct ConfigParser
             node.Items.Add(ReadValue($"{where.Path}[{node.Items.Count}]"));
         }
         return node;
+    }
+
+    // The reader takes any bytes between quotes; only here does it show that they are no text.
+    private readonly string ReadText()
+    {
+        try { return _reader.GetString()!; }
+        catch (InvalidOperationException)
+        {
+            throw new JsonException("a text that is not UTF-8, or has half of a surrogate pair in it", path: null, _line - 1, bytePositionInLine: null);
+        }
     }
 
     private ConfigLocation Here(string path)

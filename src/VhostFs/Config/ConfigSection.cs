@@ -36,6 +36,8 @@ internal sealed class ConfigSection
     {
         if (Find(key, ConfigNodeKind.Text, "a text in quotes") is not { } value) { return null; }
         if (value.Text.Length == 0) { Fail(value.Where, "must not be empty"); }
+        // To the kernel a path ends there: it would open another file than the one named here.
+        if (value.Text.Contains('\0', StringComparison.Ordinal)) { Fail(value.Where, "must not contain a NUL character"); }
         return value.Text;
     }
 
