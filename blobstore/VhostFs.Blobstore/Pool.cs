@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using System.Text;
 using VhostFs.Bdev;
 using VhostFs.Linux;
@@ -81,12 +80,13 @@ public sealed class Pool
         if (!geometry.IsPlausible || geometry.ClusterCount < 8) { return $"{bdev.Name} cannot hold a pool with clusters of {options.ClusterBytes} bytes (128 KiB to 16 MiB, a power of two, at least 8 of them)"; }
         if (!options.Force && await SuperblockStore.ReadAsync(bdev) is not null) { return $"{bdev.Name} already holds a pool; use --force to destroy it"; }
         if (!bdev.TryClaim("a pool being formatted", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
-        Guid uuid = options.Uuid ?? Guid.NewGuid();
+        VolumeIdentity identity = VolumeIdentity.New();
+        Guid uuid = options.Uuid ?? identity.Uuid;
         var catalogue = CatalogueRecord(geometry, uuid);
         // The old superblocks go first and the new ones come last, each after a flush of what lies between: a crash leaves no pool, not half a one.
         Errno written = await SuperblockStore.EraseAsync(bdev);
         if (written == Errno.None && bdev.SupportsUnmap) { await bdev.UnmapAsync((long)geometry.DataStart * BlockBytes, geometry.ClusterCount * (long)geometry.ClusterBlocks * BlockBytes); }
-        if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, NewHashKey()); }
+        if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, identity); }
         if (written == Errno.None)
         {
             written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
@@ -164,12 +164,13 @@ public sealed class Pool
         }
         ulong id = _catalogue.AllocateInode();
         var anchor = new Anchor(Geometry.FirstBlock(anchorExtent.First), (int)anchorExtent.Count * Geometry.ClusterBlocks);
-        var record = new VolumeRecord(id, name, anchor, Guid.NewGuid(), DateTimeOffset.UtcNow.ToUnixTimeSeconds(), false);
+        VolumeIdentity identity = options.Identity ?? VolumeIdentity.New();
+        var record = new VolumeRecord(id, name, anchor, identity.Uuid, identity.CreatedSeconds, false);
         // In memory at once, so that nobody else gets these clusters while the volume is being written.
         _clusters.Set(anchorExtent, ClusterKind.Anchor, id);
         List<ClusterExtent> nodes = _granter.Take(nodeClusters, ClusterKind.Node, id);
         VolumeFlags flags = options.DataChecksums ? VolumeFlags.DataChecksums : VolumeFlags.None;
-        Errno written = await VolumeMount.FormatAsync(Bdev, record, Geometry.FirstBlock(nodes[0].First), flags, NewHashKey());
+        Errno written = await VolumeMount.FormatAsync(Bdev, record, Geometry.FirstBlock(nodes[0].First), flags, identity);
         if (written == Errno.None)
         {
             // Its content is durable; one record makes the volume exist.
@@ -313,13 +314,6 @@ public sealed class Pool
     }
 
     private static VolumeRecord CatalogueRecord(PoolGeometry geometry, Guid uuid) => new(0, "(pool)", geometry.Anchor0, uuid, 0, false);
-
-    private static (ulong, ulong) NewHashKey()
-    {
-        Span<ulong> key = stackalloc ulong[2];
-        RandomNumberGenerator.Fill(System.Runtime.InteropServices.MemoryMarshal.AsBytes(key));
-        return (key[0], key[1]);
-    }
 
     private int LogBlocks(VolumeOptions options)
     {

@@ -1,4 +1,6 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace VhostFs.Blobstore;
 
@@ -34,6 +36,20 @@ public sealed record VolumeOptions
     public bool DataChecksums { get; init; } = true;
 
     public int LogBytes { get; init; }
+
+    /// <summary>Null: drawn from the system's generator and clock. Given by simulations, which must run the same way twice.</summary>
+    public VolumeIdentity? Identity { get; init; }
+}
+
+/// <summary>What tells a new volume from all others. The hash keys decide the order in which directories list their names.</summary>
+public sealed record VolumeIdentity(Guid Uuid, ulong HashKey0, ulong HashKey1, long CreatedSeconds)
+{
+    public static VolumeIdentity New()
+    {
+        Span<ulong> key = stackalloc ulong[2];
+        RandomNumberGenerator.Fill(MemoryMarshal.AsBytes(key));
+        return new VolumeIdentity(Guid.NewGuid(), key[0], key[1], DateTimeOffset.UtcNow.ToUnixTimeSeconds());
+    }
 }
 
 /// <summary>Where things lie in a pool; fixed when it is formatted. In 4 KiB blocks.</summary>

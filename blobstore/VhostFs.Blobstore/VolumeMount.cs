@@ -10,7 +10,7 @@ internal static class VolumeMount
     private const int BlockBytes = BlobData.BlockBytes;
 
     /// <summary>Writes an empty volume: a root leaf in the first node slot and a header. Nothing refers to it yet.</summary>
-    public static async IoTask<Errno> FormatAsync(IBdev bdev, VolumeRecord record, ulong firstNodeBlock, VolumeFlags flags, (ulong, ulong) hashKey)
+    public static async IoTask<Errno> FormatAsync(IBdev bdev, VolumeRecord record, ulong firstNodeBlock, VolumeFlags flags, VolumeIdentity identity)
     {
         using var memory = new NativeBuffer(NodePage.Bytes, zeroed: true);
         using var list = new IoVecList(1);
@@ -35,8 +35,8 @@ internal static class VolumeMount
             Tail = new LogTail(1, 0, 0),
             NextInode = 1,
             SnapshotEpoch = 1,
-            HashKey0 = hashKey.Item1,
-            HashKey1 = hashKey.Item2,
+            HashKey0 = identity.HashKey0,
+            HashKey1 = identity.HashKey1,
         };
         memory.Span.Clear();
         header.Write(memory.Span);

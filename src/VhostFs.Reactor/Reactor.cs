@@ -52,6 +52,9 @@ public sealed class Reactor : IDisposable
 
     public Ring Ring => _driver as Ring ?? throw new InvalidOperationException("a simulated reactor has no ring");
 
+    /// <summary>Sockets and eventfds, for what talks to other processes.</summary>
+    public IDescriptorEvents Descriptors => _driver as IDescriptorEvents ?? throw new InvalidOperationException("this reactor's driver knows no descriptors");
+
     public bool HasRing => _driver is Ring;
 
     /// <summary>Sleep at once when there is nothing to do, instead of looking on for up to 50 us while requests come densely. May be switched while running.</summary>

@@ -11,7 +11,7 @@ namespace VhostFs.Reactor;
 /// <see cref="Poll"/>, never inside a submission; user_data is slot index and slot generation, so that a late completion cannot reach a later operation.
 /// A descriptor and the memory of an operation stay open and mapped until it has completed: that is the caller's part.
 /// </remarks>
-public sealed unsafe class Ring : IReactorDriver
+public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 {
     private const int MaxCompletionsPerPoll = 1024;
     private const ulong WatchMark = 1UL << 63;
@@ -156,7 +156,7 @@ public sealed unsafe class Ring : IReactorDriver
     /// <summary>One event of <paramref name="events"/> (POLLIN...); the result is the events seen.</summary>
     public IoTask<IoResult> PollAsync(SafeFd fd, short events) => PollAsync(fd, events, out _);
 
-    public IoTask<IoResult> PollAsync(SafeFd fd, short events, out RingHandle handle) => SubmitAsync(new Sqe
+    public IoTask<IoResult> PollAsync(SafeFd fd, short events, out IoHandle handle) => SubmitAsync(new Sqe
     {
         Opcode = SqeOpcode.IORING_OP_POLL_ADD,
         Fd = fd.Fd,
@@ -166,7 +166,7 @@ public sealed unsafe class Ring : IReactorDriver
     /// <summary>Waits until the counter is not zero and takes it.</summary>
     public IoTask<IoResult> ReadEventFdAsync(SafeFd fd) => ReadEventFdAsync(fd, out _);
 
-    public IoTask<IoResult> ReadEventFdAsync(SafeFd fd, out RingHandle handle) => SubmitAsync(new Sqe
+    public IoTask<IoResult> ReadEventFdAsync(SafeFd fd, out IoHandle handle) => SubmitAsync(new Sqe
     {
         Opcode = SqeOpcode.IORING_OP_READ,
         Fd = fd.Fd,
@@ -178,18 +178,20 @@ public sealed unsafe class Ring : IReactorDriver
     /// <summary>The result is the new descriptor (close-on-exec, non-blocking), owned by the caller.</summary>
     public IoTask<IoResult> AcceptAsync(SafeFd listener) => AcceptAsync(listener, out _);
 
-    public IoTask<IoResult> AcceptAsync(SafeFd listener, out RingHandle handle) => SubmitAsync(new Sqe
+    public IoTask<IoResult> AcceptAsync(SafeFd listener, out IoHandle handle) => SubmitAsync(new Sqe
     {
         Opcode = SqeOpcode.IORING_OP_ACCEPT,
         Fd = listener.Fd,
         OpFlags = FileCalls.O_CLOEXEC | FileCalls.O_NONBLOCK,
     }, out handle);
 
-    /// <summary>Asks for the end of an operation, which completes with ECANCELED if it had not gone too far. None: found; ENOENT: it has completed; EALREADY: it is running.</summary>
-    public IoTask<IoResult> CancelAsync(RingHandle handle)
+    /// <inheritdoc/>
+    public IoTask<IoResult> WriteStreamAsync(SafeFd fd, IoVec source, out IoHandle handle) => SubmitAsync(Transfer(fd, source, -1, SqeOpcode.IORING_OP_WRITE), out handle);
+
+    /// <inheritdoc/>
+    public IoTask<IoResult> CancelAsync(IoHandle handle)
     {
-        RingOperation? operation = handle.Operation;
-        if (operation is null || operation.Version != handle.Version || operation.IsCompleted) { return new IoTask<IoResult>(Errno.ENOENT); }
+        if (handle.Operation is not RingOperation operation) { return new IoTask<IoResult>(Errno.ENOENT); }
         if (operation.Slot == RingOperation.NoSlot)
         {
             operation.CancelRequested = true; // completes with ECANCELED when its turn for a slot comes
@@ -203,7 +205,7 @@ public sealed unsafe class Ring : IReactorDriver
         });
     }
 
-    /// <summary>Watches a descriptor until the result is disposed.</summary>
+    /// <inheritdoc cref="IDescriptorEvents.Watch"/>
     public RingPoll Watch(SafeFd fd, short events, Action<IoResult> onReady)
     {
         int index = _freeWatches.TryPop(out int free) ? free : _watches.Count;
@@ -214,9 +216,11 @@ public sealed unsafe class Ring : IReactorDriver
         return watch;
     }
 
+    IDisposable IDescriptorEvents.Watch(SafeFd fd, short events, Action<IoResult> onReady) => Watch(fd, events, onReady);
+
     public IoTask<IoResult> SubmitAsync(in Sqe sqe) => SubmitAsync(sqe, out _);
 
-    public IoTask<IoResult> SubmitAsync(in Sqe sqe, out RingHandle handle)
+    public IoTask<IoResult> SubmitAsync(in Sqe sqe, out IoHandle handle)
     {
         RingOperation operation = _free ?? new RingOperation(this);
         if (ReferenceEquals(operation, _free))
@@ -226,7 +230,7 @@ public sealed unsafe class Ring : IReactorDriver
             operation.Next = null;
         }
         operation.Sqe = sqe;
-        handle = new RingHandle(operation);
+        handle = new IoHandle(operation);
         if (_firstPending is not null || !TryStart(operation))
         {
             if (_lastPending is null) { _firstPending = operation; }

@@ -14,17 +14,3 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
 
     protected override void Recycle() => ring.Return(this);
 }
-
-/// <summary>Names one submission for <see cref="Ring.CancelAsync"/>; harmless when it has completed.</summary>
-public readonly struct RingHandle
-{
-    internal RingHandle(RingOperation operation)
-    {
-        Operation = operation;
-        Version = operation.Version;
-    }
-
-    internal RingOperation? Operation { get; }
-
-    internal uint Version { get; }
-}

@@ -7,11 +7,11 @@ namespace VhostFs.VhostUser;
 /// <remarks>The descriptor is hostile: it may be full, set back to blocking, or no eventfd. So it is written through the ring, never by a system call
 /// that could block the reactor, with at most one write under way; signals meanwhile become one more. The write goes out with the reactor's next submission: no
 /// system call of its own. A descriptor is closed only when no write on it is under way.</remarks>
-internal sealed class EventSignal(Ring ring) : IoContinuation
+internal sealed class EventSignal(IDescriptorEvents descriptors) : IoContinuation
 {
     private static readonly NativeBuffer s_one = MakeOne();
     private IoTask<IoResult>.Awaiter _awaiter;
-    private RingHandle _handle;
+    private IoHandle _handle;
     private SafeFd? _fd;
     private SafeFd? _retired;
     private bool _again;
@@ -48,16 +48,7 @@ internal sealed class EventSignal(Ring ring) : IoContinuation
         }
         _again = false;
         IsBusy = true;
-        IoTask<IoResult> task = ring.SubmitAsync(
-            new Sqe
-            {
-                Opcode = SqeOpcode.IORING_OP_WRITE,
-                Fd = _fd.Fd,
-                Offset = ulong.MaxValue,
-                Address = s_one.Address,
-                Length = sizeof(ulong),
-            },
-            out _handle);
+        IoTask<IoResult> task = descriptors.WriteStreamAsync(_fd, s_one.Vec, out _handle);
         _awaiter = task.GetAwaiter();
         Invariant.That(!_awaiter.IsCompleted);
         _awaiter.OnCompleted(this);
@@ -66,7 +57,7 @@ internal sealed class EventSignal(Ring ring) : IoContinuation
     /// <summary>Ends a write that does not end by itself; an ordinary one was done at its submission and is not touched.</summary>
     public void Cancel()
     {
-        if (IsBusy) { ring.CancelAsync(_handle).Detach(); }
+        if (IsBusy) { descriptors.CancelAsync(_handle).Detach(); }
     }
 
     /// <summary>Forgets a signal that waits for a descriptor or for its turn.</summary>

@@ -58,7 +58,7 @@ internal sealed class QueueServer
         {
             // Without PROTOCOL_FEATURES there is no SET_VRING_ENABLE: rings are born enabled.
             bool enabled = Features != VirtioFeatures.None && (Features & VirtioFeatures.ProtocolFeatures) == 0;
-            ring = new VhostUserRing(this, Reactor.Ring, (int)index, enabled);
+            ring = new VhostUserRing(this, Reactor.Descriptors, (int)index, enabled);
             _ringLimit = Math.Max(_ringLimit, (int)index + 1);
         }
         return ring;

@@ -11,22 +11,22 @@ namespace VhostFs.VhostUser;
 internal sealed class VhostUserRing : IDisposable, IReactorPoller
 {
     private readonly QueueServer _server;
-    private readonly Ring _ring;
+    private readonly IDescriptorEvents _descriptors;
     private readonly Step _serveStep;
     private readonly Step _callStep;
     private SafeFd? _kickFd;
-    private RingPoll? _kickWatch;
+    private IDisposable? _kickWatch;
     private bool _servePosted;
     private bool _callPosted;
 
-    public VhostUserRing(QueueServer server, Ring ring, int index, bool isEnabled)
+    public VhostUserRing(QueueServer server, IDescriptorEvents descriptors, int index, bool isEnabled)
     {
         _server = server;
-        _ring = ring;
+        _descriptors = descriptors;
         Index = index;
         IsEnabled = isEnabled;
-        Call = new EventSignal(ring);
-        Error = new EventSignal(ring);
+        Call = new EventSignal(descriptors);
+        Error = new EventSignal(descriptors);
         Queue = new Virtqueue(server.Memory);
         _serveStep = new Step(this, isCall: false);
         _callStep = new Step(this, isCall: true);
@@ -82,7 +82,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         _kickFd?.Dispose();
         _kickFd = fd;
         IsKicked = Queue.IsRunning && fd is not null;
-        if (fd is not null) { _kickWatch = _ring.Watch(fd, PollIn, OnKick); }
+        if (fd is not null) { _kickWatch = _descriptors.Watch(fd, PollIn, OnKick); }
     }
 
     /// <summary>Serves the ring in the reactor's next round.</summary>

@@ -38,7 +38,7 @@ public sealed class VhostUserServer
     private readonly VhostLog _log;
     private SafeFd? _listener;
     private VhostUserSession? _session;
-    private RingHandle _accepting;
+    private IoHandle _accepting;
     private bool _isStopping;
     private IoCompletion<bool>? _stopped;
     private bool _isRunning;
@@ -87,7 +87,7 @@ public sealed class VhostUserServer
         if (!_isRunning) { return true; }
         _isStopping = true;
         _session?.Fail("the export is being stopped");
-        if (_session is null) { _reactor!.Ring.CancelAsync(_accepting).Detach(); }
+        if (_session is null) { _reactor!.Descriptors.CancelAsync(_accepting).Detach(); }
         _stopped ??= new IoCompletion<bool>();
         return await _stopped.Task;
     }
@@ -96,7 +96,7 @@ public sealed class VhostUserServer
     {
         while (!_isStopping)
         {
-            IoResult accepted = await _reactor!.Ring.AcceptAsync(_listener!, out _accepting);
+            IoResult accepted = await _reactor!.Descriptors.AcceptAsync(_listener!, out _accepting);
             if (accepted.IsError)
             {
                 if (accepted.Errno is Errno.EINTR or Errno.ECONNABORTED or Errno.ECANCELED) { continue; }

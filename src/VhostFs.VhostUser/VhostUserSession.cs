@@ -39,7 +39,7 @@ internal sealed class VhostUserSession
     private readonly VhostLog _log;
     private VhostUserProtocolFeatures _protocolFeatures;
     private SafeFd? _backendRequestFd;
-    private RingHandle _waiting;
+    private IoHandle _waiting;
     private bool _isWaiting;
     private string? _failure;
     private string _refusal = "";
@@ -88,13 +88,13 @@ internal sealed class VhostUserSession
     {
         if (_failure is not null) { return; }
         _failure = reason;
-        if (_isWaiting) { _reactor.Ring.CancelAsync(_waiting).Detach(); }
+        if (_isWaiting) { _reactor.Descriptors.CancelAsync(_waiting).Detach(); }
     }
 
     private async IoTask<bool> WaitAsync()
     {
         _isWaiting = true;
-        await _reactor.Ring.PollAsync(_socket.Socket, PollIn | PollRdHup, out _waiting);
+        await _reactor.Descriptors.PollAsync(_socket.Socket, PollIn | PollRdHup, out _waiting);
         _isWaiting = false;
         return true;
     }

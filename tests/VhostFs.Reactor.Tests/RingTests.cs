@@ -75,7 +75,7 @@ public sealed class RingTests : IDisposable
         Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
         using (fd)
         {
-            IoTask<IoResult> read = _reactor.Ring.ReadEventFdAsync(fd, out RingHandle handle);
+            IoTask<IoResult> read = _reactor.Ring.ReadEventFdAsync(fd, out IoHandle handle);
             _reactor.RunOnce(wait: false);
             Assert.Equal(0, _reactor.RunUntilComplete(() => _reactor.Ring.CancelAsync(handle)).Value);
             Assert.Equal(Errno.ECANCELED, _reactor.RunUntilComplete(read).Errno);
@@ -95,7 +95,7 @@ public sealed class RingTests : IDisposable
                 _reactor.RunOnce(wait: false);
             }
             Assert.Equal(_reactor.Ring.SlotCount, _reactor.Ring.InKernelCount);
-            IoTask<IoResult> last = _reactor.Ring.ReadEventFdAsync(fd, out RingHandle handle);
+            IoTask<IoResult> last = _reactor.Ring.ReadEventFdAsync(fd, out IoHandle handle);
             Assert.Equal(0, _reactor.RunUntilComplete(_reactor.Ring.CancelAsync(handle)).Value);
             Assert.Equal(Errno.ECANCELED, _reactor.RunUntilComplete(last).Errno);
         }
