@@ -2,3 +2,4 @@ using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("VhostFs.VhostUser.Tests")]
 [assembly: InternalsVisibleTo("VhostFs.GuestDriver")]
+[assembly: InternalsVisibleTo("VhostFs.Fuzz.Tests")]

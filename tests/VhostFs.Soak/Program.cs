@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
+using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.ProgramTests.Campaigns;
 
 namespace VhostFs.Soak;
@@ -16,6 +17,7 @@ internal static class Program
     [
         new CrashExplorerCampaign(),
         new ConfigFuzzCampaign(),
+        new FuseFuzzCampaign(),
     ];
 
     private static int Main(string[] arguments)
