@@ -68,6 +68,8 @@ internal sealed class Directories(BlobfsState state, SessionReferences reference
             while (DirectoryBucket.TryNext(bucket, ref offset, out DirectoryEntry entry, out bool malformed))
             {
                 if (key.Sub == hash && entry.Slot <= lastSlot) { continue; }
+                // The disk may be anybody's work: a guest must not be told a name that means a path, or the directory itself.
+                if (!FileLimits.IsName(entry.Name)) { return Errno.EIO; }
                 ulong cookie = CookieOf(key.Sub, entry.Slot);
                 Errno put = Add(entry, cookie, writer, out bool full);
                 if (put != Errno.None) { return put; }

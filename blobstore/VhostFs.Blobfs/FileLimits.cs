@@ -23,6 +23,10 @@ public static class FileLimits
     /// <summary>A directory that lies deeper cannot be moved (ELOOP): bounds the walk that looks for loops.</summary>
     public const int MaxDepth = 65536;
 
+    /// <summary>What a directory may hold: no path, no end of string in the middle, neither "." nor "..".</summary>
+    public static bool IsName(ReadOnlySpan<byte> name) =>
+        name.Length is > 0 and <= MaxNameBytes && !name.ContainsAny((byte)'/', (byte)0) && !(name[0] == '.' && (name.Length == 1 || (name.Length == 2 && name[1] == '.')));
+
     public static long BlockFloor(long bytes) => bytes & ~(BlockBytes - 1);
 
     /// <summary>For offsets up to MaxFileBytes.</summary>

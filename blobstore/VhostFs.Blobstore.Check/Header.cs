@@ -45,6 +45,11 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
             report.Warning("header", $"{anchor.Name}, block {places[twin]}", $"there is only one copy of generation {newest.Generation}");
         }
         else if (slots[twin] != newest) { report.Error("header", $"{anchor.Name}, block {places[twin]}", $"the two copies of generation {newest.Generation} differ"); }
+        foreach (int older in new[] { (chosen + 1) % 4, (chosen + 3) % 4 })
+        {
+            // Not written before the second generation; a crash may leave it as it is now.
+            if (newest.Generation > 1 && slots[older] is null) { report.Warning("header", $"{anchor.Name}, block {places[older]}", $"the copy of generation {newest.Generation - 1} is damaged; the next checkpoint replaces it"); }
+        }
         return newest;
     }
 
@@ -64,7 +69,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
         if (!block[..8].SequenceEqual("VHFSVOLH"u8) || !Checksum.HoldsAtEnd(block) || U32(block, 8) != Version) { return null; }
         var header = new Header(U32(block, 12), new Guid(block.Slice(16, 16)), U64(block, 32), U64(block, 40), U64(block, 48), U64(block, 56), U64(block, 64),
             U32(block, 72), U32(block, 76), U64(block, 80), U64(block, 88), U32(block, 96), U32(block, 100), U64(block, 104), U64(block, 112), U64(block, 120), U64(block, 128));
-        bool mine = header.VolumeId == anchor.VolumeId && (anchor.VolumeUuid is null || header.VolumeUuid == anchor.VolumeUuid);
+        bool mine = header.VolumeId == anchor.VolumeId && header.VolumeUuid == anchor.VolumeUuid;
         return mine && header.Generation % 2 == parity ? header : null;
     }
 
@@ -74,7 +79,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
 }
 
 /// <summary>Where a volume begins: its header slots and its log ring.</summary>
-internal sealed record Anchor(string Name, ulong VolumeId, Guid? VolumeUuid, ulong First, uint Blocks)
+internal sealed record Anchor(string Name, ulong VolumeId, Guid VolumeUuid, ulong First, uint Blocks)
 {
     public ulong RingFirst => First + 2;
 

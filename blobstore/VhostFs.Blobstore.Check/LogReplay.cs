@@ -82,7 +82,10 @@ internal sealed class LogReplay
                         for (int i = 0; i < operation.Number; i++)
                         {
                             ulong block = operation.Block + (ulong)i;
-                            bool matches = await _reader.ReadAsync(block, _block) && Checksum.Of(_block) == operation.CrcOf(i);
+                            bool isRead = await _reader.ReadAsync(block, _block);
+                            // Torn is legal, unreadable is not: recovery cannot tell whether the record counts.
+                            if (!isRead) { Error(lsn, $"block {block}, which it names, cannot be read"); }
+                            bool matches = isRead && Checksum.Of(_block) == operation.CrcOf(i);
                             if (matches) { bad.Remove(block); }
                             else { bad.Add(block); }
                         }

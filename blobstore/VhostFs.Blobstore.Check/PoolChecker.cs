@@ -47,7 +47,7 @@ public static class PoolChecker
 
     private static async IoTask<bool> ReadCatalogueAsync(BlockReader reader, CheckReport report, Superblock superblock, PoolCatalogue catalogue)
     {
-        var anchor = new Anchor("volume 0", 0, null, superblock.AnchorFirst, superblock.AnchorBlocks);
+        var anchor = new Anchor("volume 0", 0, superblock.PoolUuid, superblock.AnchorFirst, superblock.AnchorBlocks);
         ulong nodeLimit = superblock.NodeAreaFirst + superblock.NodeAreaBlocks;
         using var volume = new VolumeReader(reader, report, anchor, null, block => block >= superblock.NodeAreaFirst && block < nodeLimit);
         if (await volume.ReadAsync(superblock.Epoch) is null) { return false; }

@@ -20,19 +20,15 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
         var block = new byte[BlockReader.BlockBytes];
         ulong[] places = [0, 1, reader.BlockCount - 2, reader.BlockCount - 1];
         var copies = new Superblock?[places.Length];
-        for (int i = 0; i < places.Length; i++)
-        {
-            copies[i] = await reader.ReadAsync(places[i], block) ? Parse(block, parity: (uint)i % 2) : null;
-        }
+        for (int i = 0; i < places.Length; i++) { copies[i] = await ReadCopyAsync(reader, block, places[i], (uint)i % 2); }
         // A device that has grown since: the second pair is where the end was.
-        if (copies.FirstOrDefault(copy => copy is not null) is { } any && any.DeviceBlocks is >= 8 && any.DeviceBlocks < reader.BlockCount)
+        ulong? end = copies[..2].FirstOrDefault(copy => copy is not null && copy.DeviceBlocks >= 8 && copy.DeviceBlocks < reader.BlockCount)?.DeviceBlocks;
+        if (end is { } limit && copies[2] is null && copies[3] is null)
         {
-            for (int i = 2; i < places.Length; i++)
-            {
-                places[i] = any.DeviceBlocks - 4 + (ulong)i;
-                copies[i] = await reader.ReadAsync(places[i], block) ? Parse(block, parity: (uint)i % 2) : null;
-            }
+            (places[2], places[3]) = (limit - 2, limit - 1);
+            for (int i = 2; i < places.Length; i++) { copies[i] = await ReadCopyAsync(reader, block, places[i], (uint)i % 2); }
         }
+        DropForeign(copies, places, report);
         return Choose(copies, places, report);
     }
 
@@ -52,6 +48,21 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
     }
 
     private static bool LiesBefore(ulong first, uint count, ulong limit) => first >= 2 && first <= limit && count <= limit - first;
+
+    private static async IoTask<Superblock?> ReadCopyAsync(BlockReader reader, byte[] block, ulong place, uint parity) =>
+        await reader.ReadAsync(place, block) && Parse(block, parity) is { } copy && (place < 2 || place == copy.DeviceBlocks - 2 + parity) ? copy : null;
+
+    // A superblock of another pool, whatever its generation, is a write that went to the wrong disk: the pool with most copies is the one that is here.
+    private static void DropForeign(Superblock?[] copies, ulong[] places, CheckReport report)
+    {
+        IGrouping<Guid, Superblock>[] pools = [.. copies.OfType<Superblock>().GroupBy(copy => copy.PoolUuid).OrderByDescending(pool => pool.Count()).ThenByDescending(pool => pool.Max(copy => copy.Generation))];
+        for (int i = 0; i < copies.Length && pools.Length > 1; i++)
+        {
+            if (copies[i] is not { } copy || copy.PoolUuid == pools[0].Key) { continue; }
+            report.Warning("superblock", $"block {places[i]}", $"belongs to another pool, {copy.PoolUuid}");
+            copies[i] = null;
+        }
+    }
 
     private static Superblock? Choose(Superblock?[] copies, ulong[] places, CheckReport report)
     {
@@ -74,6 +85,11 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
         else if (copies[twin] != newest)
         {
             report.Error("superblock", $"block {places[twin]}", $"the two copies of generation {newest.Generation} differ");
+        }
+        foreach (int older in new[] { (chosen + 1) % 4, (chosen + 3) % 4 })
+        {
+            // Not written before the second generation; a crash may leave it as it is now.
+            if (newest.Generation > 2 && copies[older] is null) { report.Warning("superblock", $"block {places[older]}", $"the copy of generation {newest.Generation - 1} is damaged; the next write replaces it"); }
         }
         if (newest.Incompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown incompatible features 0x{newest.Incompatible:x}"); }
         return newest;

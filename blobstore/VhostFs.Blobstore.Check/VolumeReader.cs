@@ -56,10 +56,15 @@ internal sealed class VolumeReader : IDisposable
 
         int ringBytes = (int)_anchor.RingBlocks * BlockReader.BlockBytes;
         _ring = ArrayPool<byte>.Shared.Rent(ringBytes);
-        if (!await _reader.ReadAsync(_anchor.RingFirst, _ring.AsMemory(0, ringBytes)))
+        if (!await ReadRingAsync(ringBytes))
         {
-            _report.Error("log", _anchor.Name, "the log cannot be read");
-            return null;
+            // An empty log has nothing to lose.
+            if (!header.IsCleanlyClosed)
+            {
+                _report.Error("log", _anchor.Name, "the log cannot be read");
+                return null;
+            }
+            _report.Warning("log", _anchor.Name, "blocks of the log, which is empty, cannot be read");
         }
         var ring = new LogRing(_ring.AsMemory(0, ringBytes), header);
         string? refused = ring.Read(poolEpoch);
@@ -68,6 +73,18 @@ internal sealed class VolumeReader : IDisposable
         if (header.IsCleanlyClosed && ring.EndLsn > header.CheckpointLsn) { _report.Error("log", _anchor.Name, "the volume was closed cleanly, but its log holds records"); }
         await _replay.RunAsync(header, ring, Items);
         return header;
+    }
+
+    // A block that cannot be read counts as empty.
+    private async IoTask<bool> ReadRingAsync(int ringBytes)
+    {
+        if (await _reader.ReadAsync(_anchor.RingFirst, _ring.AsMemory(0, ringBytes))) { return true; }
+        for (int at = 0; at < ringBytes; at += BlockReader.BlockBytes)
+        {
+            Memory<byte> block = _ring.AsMemory(at, BlockReader.BlockBytes);
+            if (!await _reader.ReadAsync(_anchor.RingFirst + (ulong)(at / BlockReader.BlockBytes), block)) { block.Span.Clear(); }
+        }
+        return false;
     }
 
     // Items and images are views of the ring.

@@ -45,18 +45,39 @@ internal sealed class LogScan : IDisposable
     public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header)
     {
         var ring = new NativeBuffer(anchor.RingBlocks * BlockBytes);
-        using var list = new IoVecList(1);
-        list.Add(ring.Vec);
-        IoResult read = await bdev.ReadAsync((long)anchor.RingFirst * BlockBytes, list.View());
-        if (read.IsError)
+        Errno read = await ReadRingAsync(bdev, anchor, ring);
+        // After a clean close the log is empty: what it held does not matter, as long as the rest of it proves nothing else.
+        if (read != Errno.None && (header.Flags & VolumeFlags.CleanlyClosed) != 0) { read = await ReadReadableAsync(bdev, anchor, ring); }
+        if (read != Errno.None)
         {
             ring.Dispose();
-            return $"the log of volume {header.VolumeId} cannot be read: {read.Errno}";
+            return $"the log of volume {header.VolumeId} cannot be read: {read}";
         }
         var scan = new LogScan(ring, header, anchor.RingBlocks);
         scan.FollowChain();
         scan.FindProven();
         return scan;
+    }
+
+    private static async IoTask<Errno> ReadRingAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
+    {
+        using var list = new IoVecList(1);
+        list.Add(ring.Vec);
+        return (await bdev.ReadAsync((long)anchor.RingFirst * BlockBytes, list.View())).Errno;
+    }
+
+    /// <summary>Block by block; one that cannot be read counts as empty.</summary>
+    private static async IoTask<Errno> ReadReadableAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
+    {
+        using var list = new IoVecList(1);
+        for (int block = 0; block < anchor.RingBlocks; block++)
+        {
+            list.Clear();
+            list.Add(ring.Slice(block * BlockBytes, BlockBytes));
+            IoResult read = await bdev.ReadAsync(((long)anchor.RingFirst + block) * BlockBytes, list.View());
+            if (read.IsError) { ring.Slice(block * BlockBytes, BlockBytes).Span.Clear(); }
+        }
+        return Errno.None;
     }
 
     public ReadOnlySpan<byte> RecordBytes(ScannedRecord record) => _ring.Span.Slice(record.Offset, record.Length);

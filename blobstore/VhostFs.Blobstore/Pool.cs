@@ -106,7 +106,7 @@ public sealed class Pool
         if (superblock.Geometry.DeviceBlocks > (ulong)bdev.SizeBytes / BlockBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
         if (!bdev.TryClaim($"pool {superblock.Uuid}", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
         // Read again as the owner: somebody may have opened, changed and closed the pool before the claim.
-        superblock = await SuperblockStore.ReadAsync(bdev) ?? superblock;
+        superblock = await SuperblockStore.ReadAsync(bdev, options.Report) ?? superblock;
         // The epoch is durable before any log batch carries it.
         superblock = superblock with
         {

@@ -63,6 +63,15 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
     /// <summary>Makes ownership, and a volume's record if there is one, durable in one transaction.</summary>
     public async IoTask<Errno> CommitAsync(List<(ClusterExtent Extent, ClusterKind Kind)> extents, ulong owner, VolumeRecord? record)
     {
+        Errno committed = await CommitDurablyAsync(extents, owner, record);
+        // Grants are rare, so the next record that would prove this one durable may be long in coming; without a proof, a damaged block would look like a torn
+        // write, and clusters in use would be given away again.
+        if (committed == Errno.None) { pool.Catalogue.Log.WriteMarker(); }
+        return committed;
+    }
+
+    private async IoTask<Errno> CommitDurablyAsync(List<(ClusterExtent Extent, ClusterKind Kind)> extents, ulong owner, VolumeRecord? record)
+    {
         Volume catalogue = pool.Catalogue;
         // Deleting a volume works on a full catalogue too; what lets it grow must not use up that reserve.
         Admission admission = record is { IsBeingDeleted: true } ? Admission.Release : Admission.Grow;

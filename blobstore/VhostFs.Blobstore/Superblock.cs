@@ -38,6 +38,13 @@ internal sealed record Superblock
         return (parity, deviceBlocks - 2 + parity);
     }
 
+    /// <summary>It was written for this block.</summary>
+    public bool BelongsTo(ulong block)
+    {
+        (ulong first, ulong second) = Slots(Generation, Geometry.DeviceBlocks);
+        return block == first || block == second;
+    }
+
     public void Write(Span<byte> block)
     {
         block.Clear();

@@ -10,22 +10,30 @@ internal static class SuperblockStore
     private const int BlockBytes = BlobData.BlockBytes;
 
     /// <summary>The valid copy with the highest generation; null when there is none.</summary>
-    public static async IoTask<Superblock?> ReadAsync(IBdev bdev)
+    /// <param name="report">Told when a copy of it is missing: opening for writing makes new ones, but somebody should look at the device.</param>
+    public static async IoTask<Superblock?> ReadAsync(IBdev bdev, Action<string>? report = null)
     {
         using var memory = new NativeBuffer(BlockBytes);
         using var list = new IoVecList(1);
         list.Add(memory.Vec);
-        Superblock? newest = null;
-        for (int i = 0; i < 4; i++)
+        var found = new List<(ulong Block, Superblock Superblock)>(4);
+        // The copies at the end lie where the pool ended when it was formatted: the ones at the start tell, or it is the end of the device.
+        var ends = new List<ulong>(3) { (ulong)bdev.SizeBytes / BlockBytes };
+        for (int i = 0; i < 2 + (2 * ends.Count); i++)
         {
-            // The copies at the end lie where the pool ended when it was formatted; the first valid one tells.
-            ulong blocks = newest?.Geometry.DeviceBlocks ?? ((ulong)bdev.SizeBytes / BlockBytes);
-            ulong block = i < 2 ? (ulong)i : blocks - 4 + (ulong)i;
-            if (block >= (ulong)bdev.SizeBytes / BlockBytes) { continue; }
+            ulong blocks = ends[Math.Max(i - 2, 0) / 2], block = i < 2 ? (ulong)i : blocks - 2 + ((ulong)i & 1);
+            if (blocks < 4 || block >= (ulong)bdev.SizeBytes / BlockBytes) { continue; }
             IoResult read = await bdev.ReadAsync((long)block * BlockBytes, list.View());
-            if (read.IsError) { continue; }
-            if (Superblock.Read(memory.Span) is { } found && (newest is null || found.Generation > newest.Generation)) { newest = found; }
+            if (read.IsError || Superblock.Read(memory.Span) is not { } copy || !copy.BelongsTo(block)) { continue; }
+            found.Add((block, copy));
+            if (i < 2 && !ends.Contains(copy.Geometry.DeviceBlocks)) { ends.Add(copy.Geometry.DeviceBlocks); }
         }
+        if (found.Count == 0) { return null; }
+        // A write that was meant for another disk can put a sound superblock of another pool here, with any generation; the other copies outvote it.
+        Superblock newest = found.GroupBy(static copy => copy.Superblock.Uuid)
+            .OrderByDescending(static pool => pool.Count()).ThenByDescending(static pool => pool.Max(static copy => copy.Superblock.Generation))
+            .First().Select(static copy => copy.Superblock).MaxBy(static copy => copy.Generation)!;
+        ReportMissing(found, newest, bdev, report);
         return newest;
     }
 
@@ -58,5 +66,19 @@ internal static class SuperblockStore
             if (written.IsError) { return written.Errno; }
         }
         return await bdev.FlushAsync();
+    }
+
+    private static void ReportMissing(List<(ulong Block, Superblock Superblock)> found, Superblock newest, IBdev bdev, Action<string>? report)
+    {
+        for (ulong back = 0; back < 2 && newest.Generation - back >= 2; back++)
+        {
+            // The other pair is not written before the second generation, and may be any older one.
+            (ulong first, ulong second) = Superblock.Slots(newest.Generation - back, newest.Geometry.DeviceBlocks);
+            foreach (ulong block in new[] { first, second })
+            {
+                if (found.Any(copy => copy.Block == block && copy.Superblock.Uuid == newest.Uuid && (back > 0 || copy.Superblock.Generation == newest.Generation))) { continue; }
+                report?.Invoke($"{bdev.Name}: the superblock copy at block {block} is damaged, out of date or cannot be read; generation {newest.Generation} is used");
+            }
+        }
     }
 }

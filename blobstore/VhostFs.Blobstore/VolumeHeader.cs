@@ -121,10 +121,13 @@ internal readonly record struct Anchor(ulong FirstBlock, int BlockCount)
 
     public int RingBlocks => BlockCount - 4;
 
+    /// <summary>Slots A0, B0, A1, B1: even generations go to the As.</summary>
+    public ulong HeaderSlot(int slot) => slot < 2 ? FirstBlock + (ulong)slot : FirstBlock + (ulong)BlockCount - 4 + (ulong)slot;
+
     /// <summary>Both copies of a generation, far apart.</summary>
     public (ulong First, ulong Second) HeaderSlots(ulong generation)
     {
-        ulong parity = generation & 1;
-        return (FirstBlock + parity, FirstBlock + (ulong)BlockCount - 2 + parity);
+        int parity = (int)(generation & 1);
+        return (HeaderSlot(parity), HeaderSlot(parity + 2));
     }
 }

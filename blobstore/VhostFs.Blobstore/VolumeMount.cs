@@ -55,7 +55,9 @@ internal static class VolumeMount
     {
         string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
         if (!pool.IsPlausible(record.Anchor)) { return $"{what}: its anchor does not lie in the pool; run 'vhostfs check' on it"; }
-        if (await ReadHeaderAsync(pool.Bdev, record) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
+        if (await ReadHeaderAsync(pool, record, what) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
+        // Each opening raises the epoch before it writes anything that carries it.
+        if (record.Id == 0 && header.LogEpoch >= pool.Epoch) { pool.Report($"{what}: newer than the superblock (epoch {header.LogEpoch}, not below {pool.Epoch}): both copies of the newest one were lost, an older one is used"); }
         var volume = new Volume(pool, record, header);
         string? problem = await OpenTreeAsync(pool, volume, header) ?? await ReplayAsync(pool, volume, header);
         if (problem is not null)
@@ -76,19 +78,28 @@ internal static class VolumeMount
         return new NodePointer(block, 1, page.Seal());
     }
 
-    private static async IoTask<VolumeHeader?> ReadHeaderAsync(IBdev bdev, VolumeRecord record)
+    private static async IoTask<VolumeHeader?> ReadHeaderAsync(Pool pool, VolumeRecord record, string what)
     {
         using var memory = new NativeBuffer(BlockBytes);
         using var list = new IoVecList(1);
         list.Add(memory.Vec);
         VolumeHeader? newest = null;
+        var generations = new ulong[4];
         for (int slot = 0; slot < 4; slot++)
         {
-            (ulong first, ulong second) = record.Anchor.HeaderSlots((ulong)slot & 1);
-            IoResult read = await bdev.ReadAsync((long)(slot < 2 ? first : second) * BlockBytes, list.View());
-            if (read.IsError) { continue; }
-            VolumeHeader? header = VolumeHeader.Read(memory.Span, record.Id, record.Anchor.RingBlocks);
-            if (header is { } found && found.Uuid == record.Uuid && (newest is null || found.Generation > newest.Value.Generation)) { newest = header; }
+            IoResult read = await pool.Bdev.ReadAsync((long)record.Anchor.HeaderSlot(slot) * BlockBytes, list.View());
+            if (read.IsError || VolumeHeader.Read(memory.Span, record.Id, record.Anchor.RingBlocks) is not { } found) { continue; }
+            // What was written for another volume, or for another slot, is not ours.
+            if (found.Uuid != record.Uuid || (found.Generation & 1) != ((ulong)slot & 1)) { continue; }
+            generations[slot] = found.Generation;
+            if (newest is null || found.Generation > newest.Value.Generation) { newest = found; }
+        }
+        for (int slot = 0; slot < 4 && newest is { } header; slot++)
+        {
+            // The other pair is not written before the second generation, and may be any older one.
+            bool isCopy = ((ulong)slot & 1) == (header.Generation & 1);
+            if (isCopy ? generations[slot] == header.Generation : generations[slot] > 0 || header.Generation == 1) { continue; }
+            pool.Report($"{what}: the header copy at block {record.Anchor.HeaderSlot(slot)} is damaged, out of date or cannot be read; generation {header.Generation} is used");
         }
         return newest;
     }

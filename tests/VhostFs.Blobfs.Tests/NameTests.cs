@@ -11,6 +11,20 @@ public sealed class NameTests : IDisposable
 
     public void Dispose() => _fs.Dispose();
 
+    /// <summary>The server refuses them, so only a disk that somebody made can hold them.</summary>
+    [Theory]
+    [InlineData("a/b")]
+    [InlineData("..")]
+    [InlineData(".")]
+    [InlineData("a\0b")]
+    public void A_name_on_the_disk_that_is_no_name_is_not_listed(string name)
+    {
+        Assert.Equal(Errno.None, _fs.MakeFile(Root, name).Errno);
+        var writer = new ListWriter(100, plus: true);
+        Assert.Equal(Errno.EIO, _fs.Run(() => _fs.Session.ReadDirectoryAsync(Root, 0, Directories.DotDotCookie, writer)));
+        Assert.Empty(writer.Entries);
+    }
+
     [Fact]
     public void A_new_volume_has_an_empty_root_directory()
     {

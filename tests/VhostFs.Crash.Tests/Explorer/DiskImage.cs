@@ -19,6 +19,9 @@ public sealed class DiskImage
 
     public int LengthBytes => _base.Length;
 
+    /// <summary>Blocks that the overlay holds.</summary>
+    public IReadOnlyList<int> TouchedBlocks => _touched;
+
     public void Read(long offset, Span<byte> target)
     {
         while (target.Length > 0)
