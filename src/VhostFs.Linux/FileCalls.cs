@@ -44,6 +44,7 @@ public static unsafe partial class FileCalls
     public const long RAMFS_MAGIC = 0x858458f6;
     public const long HUGETLBFS_MAGIC = 0x958458f6;
 
+    private const int F_SETFD = 2;
     private const int F_GETFL = 3;
     private const int F_SETFL = 4;
     private const int F_ADD_SEALS = 1033;
@@ -170,6 +171,18 @@ public static unsafe partial class FileCalls
         }
     }
 
+    /// <summary>At most 1024 entries (IOV_MAX).</summary>
+    public static IoResult Read(SafeHandle fd, IoVecs target)
+    {
+        while (true)
+        {
+            nint n = ReadvCore(fd, target.Address, target.Count);
+            if (n >= 0) { return new IoResult((int)n); }
+            Errno errno = LastErrno();
+            if (errno != Errno.EINTR) { return errno; }
+        }
+    }
+
     public static IoResult Write(SafeHandle fd, ReadOnlySpan<byte> source)
     {
         fixed (byte* address = source)
@@ -241,6 +254,9 @@ public static unsafe partial class FileCalls
 
     public static Errno SetFlags(SafeHandle fd, int flags) => Fcntl(fd, F_SETFL, flags).Errno;
 
+    /// <summary>Whether a program that this one starts gets the descriptor too.</summary>
+    public static Errno SetInheritable(SafeHandle fd, bool inheritable) => Fcntl(fd, F_SETFD, inheritable ? 0 : 1).Errno;
+
     /// <summary>The seals of a memfd (F_SEAL_*); EINVAL when the file cannot have any.</summary>
     public static IoResult GetSeals(SafeHandle fd) => Fcntl(fd, F_GET_SEALS, 0);
 
@@ -298,6 +314,9 @@ public static unsafe partial class FileCalls
 
     [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
     private static partial nint ReadCore(SafeHandle fd, byte* target, nuint length);
+
+    [LibraryImport("libc", EntryPoint = "readv", SetLastError = true)]
+    private static partial nint ReadvCore(SafeHandle fd, nuint vectors, int count);
 
     [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
     private static partial nint WriteCore(SafeHandle fd, byte* source, nuint length);

@@ -130,6 +130,9 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 
     public IoTask<IoResult> ReadAsync(SafeFd fd, IoVecs target, long offset) => SubmitAsync(Transfer(fd, target, offset, SqeOpcode.IORING_OP_READ, SqeOpcode.IORING_OP_READV));
 
+    public IoTask<IoResult> ReadAsync(SafeFd fd, IoVecs target, long offset, out IoHandle handle) =>
+        SubmitAsync(Transfer(fd, target, offset, SqeOpcode.IORING_OP_READ, SqeOpcode.IORING_OP_READV), out handle);
+
     public IoTask<IoResult> ReadAsync(SafeFd fd, IoVec target, long offset) => SubmitAsync(Transfer(fd, target, offset, SqeOpcode.IORING_OP_READ));
 
     /// <summary>May be short. At most the first 1024 segments are transferred.</summary>

@@ -30,6 +30,7 @@ internal static class Program
     private static RootCommand NewRootCommand(Terminal terminal) => new("A virtio-fs server with its own crash-safe store: file systems for virtual machines, kept in an image file or on a device.")
     {
         ServeCommand.New(terminal),
+        MountCommand.New(terminal),
         PoolCommand.New(terminal),
         VolumeCommand.New(terminal),
         CheckCommand.New(terminal),

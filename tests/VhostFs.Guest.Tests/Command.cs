@@ -12,9 +12,10 @@ sealed class Command : IDisposable
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _error = new();
 
-    public Command(string program, IEnumerable<string> arguments, Action<string>? onOutputLine = null, Action<string>? onErrorLine = null)
+    /// <param name="takesInput">It is spoken to with <see cref="Send"/>.</param>
+    public Command(string program, IEnumerable<string> arguments, Action<string>? onOutputLine = null, Action<string>? onErrorLine = null, bool takesInput = false)
     {
-        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = takesInput };
         _process = new Process { StartInfo = start };
         _process.OutputDataReceived += (_, line) => Take(_output, line.Data, onOutputLine);
         _process.ErrorDataReceived += (_, line) => Take(_error, line.Data, onErrorLine);
@@ -45,6 +46,21 @@ sealed class Command : IDisposable
         _process.WaitForExit(); // also for the rest of the output
         return new Finished(_process.ExitCode, _output.ToString(), _error.ToString());
     }
+
+    /// <summary>Writes a line to its stdin; false when it has ended.</summary>
+    public bool Send(string line)
+    {
+        try
+        {
+            _process.StandardInput.WriteLine(line);
+            _process.StandardInput.Flush();
+            return true;
+        }
+        catch (IOException) { return false; }
+    }
+
+    /// <summary>Ends its stdin.</summary>
+    public void EndInput() => _process.StandardInput.Close();
 
     /// <summary>SIGKILL: no clean-up on the other side.</summary>
     public void Kill() => _process.Kill();

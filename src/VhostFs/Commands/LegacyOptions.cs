@@ -18,6 +18,10 @@ internal static class LegacyOptions
         return options;
     }
 
+    /// <summary>It means something for a server of files, wherever they are mounted.</summary>
+    public static bool IsKnown(string name) => name is "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
+        or "security_label" or "no_security_label" or "readdirplus" or "no_readdirplus" or "killpriv_v2" or "no_killpriv_v2" or "allow_mmap";
+
     private static FuseServerOptions ApplyOne(string name, string value, FuseServerOptions options, List<ConfigError> errors, List<string> notes)
     {
         var where = ConfigLocation.CommandLine($"-o {name}");

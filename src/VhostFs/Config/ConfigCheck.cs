@@ -6,9 +6,8 @@ namespace VhostFs.Config;
 /// <summary>What can be seen to be wrong before anything is opened: names that lead nowhere, things used twice, options that contradict.</summary>
 internal static class ConfigCheck
 {
-    public static void Run(ServeConfig config, ConfigLocation file, List<ConfigError> errors)
+    public static void Run(ServeConfig config, List<ConfigError> errors)
     {
-        if (config.Exports.Count == 0) { errors.Add(new ConfigError(file with { Path = "exports" }, "nothing to serve; declare at least one export with a volume and a socket")); }
         CheckBdevs(config, errors);
         CheckPools(config, errors);
         foreach (ExportConfig export in config.Exports) { CheckExport(config, export, errors); }

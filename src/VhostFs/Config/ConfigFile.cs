@@ -9,7 +9,8 @@ internal static class ConfigFile
     private const long MaxFileBytes = 16 << 20;
 
     /// <summary>Null when there is anything wrong; <paramref name="errors"/> then names everything.</summary>
-    public static ServeConfig? Load(string path, List<ConfigError> errors)
+    /// <param name="serves">The file is to say what is served: without an export it is wrong.</param>
+    public static ServeConfig? Load(string path, List<ConfigError> errors, bool serves = true)
     {
         var where = new ConfigLocation(path, 1, "");
         byte[] text;
@@ -32,11 +33,11 @@ internal static class ConfigFile
             errors.Add(new ConfigError(where, e is FileNotFoundException or DirectoryNotFoundException ? "no such file" : e.Message));
             return null;
         }
-        return Parse(path, text, errors);
+        return Parse(path, text, errors, serves);
     }
 
     /// <param name="file">The name for messages; relative paths in the text are relative to its directory.</param>
-    public static ServeConfig? Parse(string file, ReadOnlySpan<byte> text, List<ConfigError> errors)
+    public static ServeConfig? Parse(string file, ReadOnlySpan<byte> text, List<ConfigError> errors, bool serves = true)
     {
         if (ConfigParser.Parse(file, text, errors) is not { } root) { return null; }
         string directory = Path.GetDirectoryName(Path.GetFullPath(file)) ?? "/";
@@ -53,7 +54,8 @@ internal static class ConfigFile
         };
         section.End();
         if (errors.Count > 0) { return null; } // names that could not be read would only cause more messages
-        ConfigCheck.Run(config, new ConfigLocation(file, 1, ""), errors);
+        if (serves && config.Exports.Count == 0) { errors.Add(new ConfigError(new ConfigLocation(file, 1, "exports"), "nothing to serve; declare at least one export with a volume and a socket")); }
+        ConfigCheck.Run(config, errors);
         return errors.Count == 0 ? config with { Bdevs = ConfigCheck.BasesFirst(bdevs) } : null;
     }
 
@@ -80,6 +82,12 @@ internal static class ConfigFile
                 ReadDelayUs = section.Count("read_us", 0, 0, 60_000_000),
                 WriteDelayUs = section.Count("write_us", 0, 0, 60_000_000),
                 FlushDelayUs = section.Count("flush_us", 0, 0, 60_000_000),
+            },
+            BdevKind.Volatile => bdev with
+            {
+                Base = section.RequiredText("base", "disk0"),
+                Seed = section.Count("seed", 1, 0, int.MaxValue),
+                EarlyPercent = section.Count("early_percent", 20, 0, 100),
             },
             _ => bdev with
             {

@@ -31,6 +31,7 @@ internal static class ConfigNames
         ["null"] = BdevKind.Null,
         ["delay"] = BdevKind.Delay,
         ["error"] = BdevKind.Error,
+        ["volatile"] = BdevKind.Volatile,
     };
 
     public static readonly Dictionary<string, BdevCache> BdevCaches = new(StringComparer.Ordinal)

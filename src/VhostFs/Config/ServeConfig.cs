@@ -1,9 +1,10 @@
 using VhostFs.Bdev;
 using VhostFs.Fuse;
+using VhostFs.FuseDev;
 
 namespace VhostFs.Config;
 
-/// <summary>What <c>serve</c> shall do, from a file or from the command line.</summary>
+/// <summary>What <c>serve</c> or <c>mount</c> shall do, from a file or from the command line.</summary>
 internal sealed record ServeConfig
 {
     public LogLevel? LogLevel { get; init; }
@@ -16,6 +17,8 @@ internal sealed record ServeConfig
     public IReadOnlyList<PoolConfig> Pools { get; init; } = [];
 
     public IReadOnlyList<ExportConfig> Exports { get; init; } = [];
+
+    public IReadOnlyList<MountConfig> Mounts { get; init; } = [];
 }
 
 internal enum BdevKind
@@ -25,6 +28,7 @@ internal enum BdevKind
     Null,
     Delay,
     Error,
+    Volatile,
 }
 
 internal enum BdevCache
@@ -59,6 +63,12 @@ internal sealed record BdevConfig
 
     /// <summary>How many fail; 0: all from then on.</summary>
     public int ErrorCount { get; init; }
+
+    /// <summary>Of a volatile bdev: what decides which writes go down early.</summary>
+    public int Seed { get; init; }
+
+    /// <summary>Of a volatile bdev: after so many of a hundred writes something goes down before it must.</summary>
+    public int EarlyPercent { get; init; }
 }
 
 internal sealed record PoolConfig
@@ -98,5 +108,18 @@ internal sealed record ExportConfig
 
     /// <summary>Empty: the volume's name.</summary>
     public string Tag { get; init; } = "";
+    public FuseServerOptions Fuse { get; init; } = new();
+}
+
+/// <summary>A mount of a volume on this host.</summary>
+internal sealed record MountConfig
+{
+    /// <summary>Where the volume was named.</summary>
+    public required ConfigLocation VolumeWhere { get; init; }
+    public required string Pool { get; init; }
+
+    /// <summary>Empty: the only volume of the pool.</summary>
+    public string Volume { get; init; } = "";
+    public required MountRequest Request { get; init; }
     public FuseServerOptions Fuse { get; init; } = new();
 }

@@ -24,6 +24,7 @@ internal static class BdevFactory
                 FlushDelayNs = config.FlushDelayUs * 1000L,
             };
         }
+        if (config.Kind == BdevKind.Volatile) { return new VolatileBdev(below, config.Seed, name, config.EarlyPercent); }
         var error = new ErrorBdev(below, name);
         error.Inject(new BdevFault(config.ErrorOperations, Skip: config.ErrorSkip, Count: config.ErrorCount == 0 ? BdevFault.Always : config.ErrorCount));
         return error;

@@ -5,7 +5,7 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Hosting;
 
-/// <summary>The running server: reactors, the pools on them, the exports of their volumes; from start to the last flush.</summary>
+/// <summary>The running server: reactors, the pools on them, the exports of their volumes; from start to the last flush; and mounts on this host.</summary>
 /// <remarks>Every pool and everything above it lives on one reactor; this class only sends them work and waits. What fails is logged and left out:
 /// the rest is served.</remarks>
 internal sealed class Daemon
@@ -21,7 +21,7 @@ internal sealed class Daemon
     private readonly List<Reactor.Reactor> _reactors = [];
     private readonly List<NodeCache> _nodeCaches = [];
     private readonly List<(PoolHost Host, Reactor.Reactor Reactor)> _pools = [];
-    private readonly List<Export> _exports = [];
+    private readonly List<IServing> _serving = [];
 
     private Daemon(ServeConfig config, Log log)
     {
@@ -29,7 +29,7 @@ internal sealed class Daemon
         _log = log;
     }
 
-    /// <summary>Serves until a signal; returns the exit status.</summary>
+    /// <summary>Serves until a signal, or until everything has ended by itself; returns the exit status.</summary>
     public static async Task<int> RunAsync(ServeConfig config, Log log, TextWriter output)
     {
         using var signals = new Signals(log);
@@ -41,8 +41,8 @@ internal sealed class Daemon
         {
             daemon.PrintOptions(output);
             ServiceNotify.Ready();
-            string signal = await signals.Stop;
-            log.Info("", $"{signal}: finishing requests, writing everything out");
+            Task ended = Task.WhenAll(daemon._serving.Select(s => s.Ended));
+            if (await Task.WhenAny(signals.Stop, ended) != ended) { log.Info("", $"{await signals.Stop}: finishing requests, writing everything out"); }
             ServiceNotify.Stopping();
         }
         bool stopped = await daemon.StopAsync();
@@ -82,30 +82,30 @@ internal sealed class Daemon
             if (opened.Value is { } host) { _pools.Add((host, reactor)); }
             else { _log.Error($"pool {pool.Name}", $"{pool.Where}: {opened.Error}"); }
         }
-        foreach (ExportConfig config in _config.Exports)
+        IServing[] wanted = [.. _config.Exports.Select(e => new Export(e, _log)), .. _config.Mounts.Select(m => new HostMount(m, _log))];
+        foreach (IServing serving in wanted)
         {
-            int index = _pools.FindIndex(p => p.Host.Name == config.Pool);
+            int index = _pools.FindIndex(p => p.Host.Name == serving.PoolName);
             if (index < 0)
             {
-                _log.Error($"export {config.Name}", $"is not served: its pool '{config.Pool}' is not open");
+                _log.Error(serving.Scope, $"is not served: its pool '{serving.PoolName}' is not open");
                 continue;
             }
             (PoolHost host, Reactor.Reactor reactor) = _pools[index];
-            var export = new Export(config, _log);
-            string? problem = await GuardAsync(() => reactor.InvokeAsync(() => export.StartAsync(host)), e => e);
-            if (problem is null) { _exports.Add(export); }
-            else { _log.Error($"export {config.Name}", problem); }
+            string? problem = await GuardAsync(() => serving.StartAsync(host, reactor), e => e);
+            if (problem is null) { _serving.Add(serving); }
+            else { _log.Error(serving.Scope, problem); }
         }
-        if (_exports.Count == 0) { _log.Error("", "nothing can be served"); }
-        else if (_exports.Count < _config.Exports.Count) { _log.Warn("", $"{_exports.Count} of {_config.Exports.Count} exports are served"); }
-        return _exports.Count > 0;
+        if (_serving.Count == 0) { _log.Error("", "nothing can be served"); }
+        else if (_serving.Count < wanted.Length) { _log.Warn("", $"{_serving.Count} of {wanted.Length} exports are served"); }
+        return _serving.Count > 0;
     }
 
     private void PrintOptions(TextWriter output)
     {
         try
         {
-            foreach (Export export in _exports)
+            foreach (Export export in _serving.OfType<Export>())
             {
                 string socket = export.Socket.Length > 0 ? export.Socket : "SOCKET";
                 output.WriteLine($"For {export.Name}, give QEMU:\n{QemuOptions.Format(socket, export.Tag)}and mount it in the guest:\n  {QemuOptions.MountCommand(export.Tag)}");
@@ -140,10 +140,10 @@ internal sealed class Daemon
 
     private async Task<string?> StopPoolCoreAsync(PoolHost host, Reactor.Reactor reactor)
     {
-        Export[] exports = [.. _exports.Where(e => e.PoolName == host.Name)];
+        IServing[] serving = [.. _serving.Where(s => s.PoolName == host.Name)];
         try
         {
-            await Task.WhenAll(exports.Select(e => reactor.InvokeAsync(e.StopAsync))).WaitAsync(s_drainTime);
+            await Task.WhenAll(serving.Select(s => s.StopAsync(reactor))).WaitAsync(s_drainTime);
             Errno closed = await reactor.InvokeAsync(host.CloseAsync).WaitAsync(s_drainTime);
             return closed == Errno.None ? null : $"writing it out failed ({closed})";
         }

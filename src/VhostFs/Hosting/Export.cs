@@ -8,13 +8,13 @@ using VhostFs.VhostUser;
 namespace VhostFs.Hosting;
 
 /// <summary>One volume behind one socket. Lives on the reactor of its pool; its failure is nobody else's.</summary>
-internal sealed class Export
+internal sealed class Export : IServing
 {
     private const string WaitingText = "Waiting for vhost-user socket connection";
 
     private readonly ExportConfig _config;
     private readonly Log _log;
-    private readonly string _scope;
+    private readonly TaskCompletionSource _never = new();
     private VhostUserServer? _server;
     private FuseServer? _fuse;
 
@@ -22,8 +22,10 @@ internal sealed class Export
     {
         _config = config;
         _log = log;
-        _scope = $"export {config.Name}";
+        Scope = $"export {config.Name}";
     }
+
+    public string Scope { get; }
 
     public string Name => _config.Name;
 
@@ -34,8 +36,14 @@ internal sealed class Export
 
     public string Socket => _config.Socket;
 
+    public Task Ended => _never.Task;
+
+    public Task<string?> StartAsync(PoolHost pool, Reactor.Reactor reactor) => reactor.InvokeAsync(() => StartAsync(pool));
+
+    public Task StopAsync(Reactor.Reactor reactor) => reactor.InvokeAsync(StopAsync);
+
     /// <summary>Mounts the volume and listens. Null, or why not and what to do.</summary>
-    public async IoTask<string?> StartAsync(PoolHost pool)
+    private async IoTask<string?> StartAsync(PoolHost pool)
     {
         OpenResult<Blobfs.Blobfs> mounted = await pool.MountAsync(_config.Volume);
         if (mounted.Value is not { } fileSystem) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
@@ -69,7 +77,7 @@ internal sealed class Export
     }
 
     /// <summary>Requests under way finish; then the connection ends and the socket file goes away.</summary>
-    public async IoTask<bool> StopAsync()
+    private async IoTask<bool> StopAsync()
     {
         if (_server is not { } server) { return true; }
         _server = null;
@@ -104,15 +112,15 @@ internal sealed class Export
         if (message.StartsWith(WaitingText, StringComparison.Ordinal))
         {
             // Kata's runtime waits for this text, whatever the log level is.
-            _log.Always(_scope, Socket.Length > 0 ? $"{WaitingText} on {Socket}" : WaitingText);
+            _log.Always(Scope, Socket.Length > 0 ? $"{WaitingText} on {Socket}" : WaitingText);
             return;
         }
         switch (level)
         {
-            case VhostLogLevel.Debug: _log.Debug(_scope, message); break;
-            case VhostLogLevel.Info: _log.Info(_scope, message); break;
-            case VhostLogLevel.Warning: _log.Warn(_scope, message); break;
-            default: _log.Error(_scope, message); break;
+            case VhostLogLevel.Debug: _log.Debug(Scope, message); break;
+            case VhostLogLevel.Info: _log.Info(Scope, message); break;
+            case VhostLogLevel.Warning: _log.Warn(Scope, message); break;
+            default: _log.Error(Scope, message); break;
         }
         if (_server?.IsConnected != true) { ReportFault(); }
     }
@@ -120,7 +128,7 @@ internal sealed class Export
     // A bug of ours ended the session; the guest got EIO from then on.
     private void ReportFault()
     {
-        if (_fuse?.Fault is { } bug) { _log.Error(_scope, $"a bug ended this session, please report it: {bug}"); }
+        if (_fuse?.Fault is { } bug) { _log.Error(Scope, $"a bug ended this session, please report it: {bug}"); }
         _fuse = null;
     }
 }

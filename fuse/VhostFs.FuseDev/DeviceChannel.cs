@@ -1,0 +1,203 @@
+using VhostFs.Fuse;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.FuseDev;
+
+/// <summary>Carries requests from a mounted /dev/fuse to a <see cref="FuseServer"/> and replies back, on one reactor.</summary>
+/// <remarks>
+/// <para>One read waits in the ring. When it returns, what else has come is taken by plain reads that do not block, up to a bound: more reads waiting in
+/// the ring would all be woken by each request. Replies go out together, with the ring's next submission.</para>
+/// <para>The kernel ends it: ENODEV when the file system is unmounted or its connection was aborted. Until then nothing is lost by being slow.</para>
+/// </remarks>
+public sealed class DeviceChannel : IDisposable
+{
+    private const int ReadsPerRound = 64;
+    private const short POLLIN = 1;
+    private const long StreamOffset = -1; // a device has no position
+
+    private readonly Reactor.Reactor _reactor;
+    private readonly SafeFd _device;
+    private readonly FuseServer _server;
+    private readonly Action<string> _warn;
+    private readonly RequestPool _pool;
+    private readonly Poller _poller;
+    private IoHandle _reading;
+    private IoCompletion<bool>? _room;
+    private IoCompletion<bool>? _drained;
+    private IoCompletion<bool>? _ended;
+    private int _unanswered;
+    private bool _isRunning;
+    private bool _isStopping;
+
+    /// <param name="device">A mounted /dev/fuse; the channel owns it.</param>
+    /// <param name="warn">Told what should not happen; never per request in an orderly run.</param>
+    public DeviceChannel(Reactor.Reactor reactor, SafeFd device, FuseServer server, Action<string> warn)
+    {
+        _reactor = reactor;
+        _device = device;
+        _server = server;
+        _warn = warn;
+        _pool = new RequestPool(this);
+        _poller = new Poller(reactor.Ring);
+    }
+
+    /// <summary>Raised on the reactor when the kernel has ended the connection and all requests are answered; not after <see cref="StopAsync"/>.</summary>
+    public event Action? Ended;
+
+    /// <summary>Begins to serve.</summary>
+    public Errno Start()
+    {
+        IoResult flags = FileCalls.GetFlags(_device);
+        Errno set = flags.IsError ? flags.Errno : FileCalls.SetFlags(_device, flags.Value | FileCalls.O_NONBLOCK);
+        if (set != Errno.None) { return set; }
+        _isRunning = true;
+        RunAsync().Detach();
+        return Errno.None;
+    }
+
+    /// <summary>Takes nothing more, finishes what is under way, and closes the device: whoever still uses the mount gets ENOTCONN.</summary>
+    public async IoTask<bool> StopAsync()
+    {
+        if (!_isRunning) { return true; }
+        _isStopping = true;
+        _ended = new IoCompletion<bool>();
+        _reactor.Ring.CancelAsync(_reading).Detach();
+        WakeReader();
+        return await _ended.Task;
+    }
+
+    public void Dispose()
+    {
+        _device.Dispose();
+        _pool.Dispose();
+    }
+
+    /// <summary>The server is done with a request: the reply goes to the kernel, if there is one.</summary>
+    internal void Finish(DeviceRequest request)
+    {
+        if (request.ReplyBytes.Count == 0) { Return(request); }
+        else { ReplyAsync(request).Detach(); }
+    }
+
+    private async IoTask<bool> RunAsync()
+    {
+        while (!_isStopping)
+        {
+            if (!_pool.TryRent(out DeviceRequest request))
+            {
+                _room = new IoCompletion<bool>();
+                await _room.Task;
+                continue;
+            }
+            _ = _reactor.TryPoll(_poller); // while requests come densely, the reactor looks for the next one before it sleeps
+            IoResult read = await _reactor.Ring.ReadAsync(_device, request.Target, StreamOffset, out _reading);
+            if (!read.IsError) { Take(request, read.Bytes); }
+            else
+            {
+                _pool.Return(request);
+                if (IsEnd(read.Errno)) { break; }
+                // Kernels that do not wait for a non-blocking descriptor say EAGAIN.
+                if (read.Errno == Errno.EAGAIN) { await _reactor.Ring.PollAsync(_device, POLLIN, out _reading); }
+                continue;
+            }
+            if (!TakeMore()) { break; }
+        }
+        await DrainAsync();
+        _server.Reset();
+        _isRunning = false;
+        Dispose();
+        if (_ended is { } ended) { ended.Complete(true); }
+        else { Ended?.Invoke(); }
+        return true;
+    }
+
+    /// <summary>False when the connection is over.</summary>
+    private bool TakeMore()
+    {
+        for (int left = ReadsPerRound; left > 0 && !_isStopping && _pool.TryRent(out DeviceRequest request); left--)
+        {
+            IoResult read = FileCalls.Read(_device, request.Target);
+            if (read.IsError)
+            {
+                _pool.Return(request);
+                return !IsEnd(read.Errno);
+            }
+            Take(request, read.Bytes);
+        }
+        return true;
+    }
+
+    private void Take(DeviceRequest request, int lengthBytes)
+    {
+        if (!request.Arrange(lengthBytes)) { _pool.ReturnLarge(request); }
+        _unanswered++;
+        _server.Handle(request);
+    }
+
+    private async IoTask<bool> ReplyAsync(DeviceRequest request)
+    {
+        long length = request.ReplyBytes.LengthBytes;
+        IoResult written = await _reactor.Ring.WriteAsync(_device, request.ReplyBytes, StreamOffset);
+        // ENOENT: nobody waits for it any more (a signal, or the connection was aborted); ENODEV: unmounted meanwhile.
+        if (written.Value != length && written.Errno is not (Errno.ENOENT or Errno.ENODEV or Errno.ECONNABORTED or Errno.ECANCELED))
+        {
+            _warn($"the kernel refused a reply of {length} bytes: {written}");
+        }
+        Return(request);
+        return true;
+    }
+
+    private void Return(DeviceRequest request)
+    {
+        _pool.Return(request);
+        _unanswered--;
+        WakeReader();
+        if (_unanswered > 0 || _drained is not { } drained) { return; }
+        _drained = null;
+        drained.Complete(true);
+    }
+
+    private void WakeReader()
+    {
+        if (_room is not { } room) { return; }
+        _room = null;
+        room.Complete(true);
+    }
+
+    private async IoTask<bool> DrainAsync()
+    {
+        if (_unanswered == 0) { return true; }
+        _drained = new IoCompletion<bool>();
+        return await _drained.Task;
+    }
+
+    // ENOENT, EINTR: the request went away while it was being read. Everything unknown ends the channel: it would come again at once.
+    private bool IsEnd(Errno errno)
+    {
+        switch (errno)
+        {
+            case Errno.EAGAIN or Errno.EINTR or Errno.ENOENT:
+                return false;
+            case Errno.ENODEV or Errno.ECONNABORTED or Errno.ECANCELED:
+                return true;
+            default:
+                _warn($"/dev/fuse cannot be read: {errno}");
+                return true;
+        }
+    }
+
+    /// <summary>A request for us shows in the ring: the kernel then has work for its thread.</summary>
+    private sealed class Poller(Ring ring) : IReactorPoller
+    {
+        public bool HasWork => ring.IsReady;
+
+        public void Run()
+        {
+        }
+
+        public void Sleep()
+        {
+        }
+    }
+}

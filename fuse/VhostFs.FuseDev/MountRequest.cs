@@ -1,0 +1,24 @@
+using VhostFs.Linux;
+
+namespace VhostFs.FuseDev;
+
+/// <summary>How a file system is to be mounted on this host.</summary>
+public sealed record MountRequest
+{
+    public required string MountPoint { get; init; }
+
+    /// <summary>The device column of mount tables.</summary>
+    public required string Source { get; init; }
+
+    /// <summary>The type column, after "fuse.".</summary>
+    public string Subtype { get; init; } = "vhostfs";
+
+    /// <summary>MS_* flags.</summary>
+    public ulong Flags { get; init; } = MountCalls.MS_NOSUID | MountCalls.MS_NODEV;
+
+    /// <summary>Users other than the one who mounts may enter; null: when root mounts, as with a disk.</summary>
+    public bool? AllowOther { get; init; }
+
+    /// <summary>Longest READ in bytes; 0: as the protocol settles it.</summary>
+    public uint MaxReadBytes { get; init; }
+}

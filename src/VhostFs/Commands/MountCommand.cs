@@ -1,0 +1,85 @@
+using System.CommandLine;
+using VhostFs.Config;
+using VhostFs.FuseDev;
+using VhostFs.Hosting;
+
+namespace VhostFs.Commands;
+
+/// <summary><c>vhostfs mount</c>: a volume on this host, served by this process until it is unmounted.</summary>
+internal static class MountCommand
+{
+    public static Command New(Terminal terminal)
+    {
+        var source = new Argument<string>("source") { Description = "Image file or device with the pool; FILE/VOLUME when it has several volumes; with --config: POOL/VOLUME" };
+        var target = new Argument<string>("mountpoint") { Description = "Directory to mount on" };
+        var options = new Option<string[]>("-o") { Description = "ro, allow_other, noatime, fsname=NAME, volume=NAME, cache=auto|always|never|metadata, writeback, ...", HelpName = "option,...", Arity = ArgumentArity.OneOrMore };
+        Option<string> config = Declare.Text("--config", "file", "Take pool and bdevs from this configuration file; its exports are not served");
+        Option<BdevCache> diskCache = Declare.Choice("--disk-cache", ConfigNames.BdevCaches, "Whether the host caches the image file (default: auto, which avoids it)");
+        Option<bool> foreground = Declare.Flag("--foreground", "Stay in the foreground (the default)");
+        Option<LogLevel> logLevel = Declare.Choice("--log-level", ConfigNames.LogLevels, "How much to log (default: info)");
+        logLevel.DefaultValueFactory = _ => LogLevel.Info;
+        var command = new Command("mount", "Mount a volume on this host, until it is unmounted or SIGTERM") { source, target, options, config, diskCache, foreground, logLevel };
+        command.SetAction(async (parsed, _) =>
+        {
+            var errors = new List<ConfigError>();
+            var notes = new List<string>();
+            string volume = parsed.GetValue(source)!;
+            bool hasConfig = parsed.GetValue(config) is { Length: > 0 };
+            var request = new MountRequest { MountPoint = Path.GetFullPath(parsed.GetValue(target)!), Source = hasConfig ? volume : Path.GetFullPath(volume) };
+            MountOptionList list = MountOptionList.Read(parsed.GetValue(options) ?? [], request, errors, notes);
+            ServeConfig? serve = hasConfig
+                ? FromFile(parsed.GetValue(config)!, volume, list, errors)
+                : FromImage(volume, parsed.GetValue(diskCache), list);
+            if (serve is null || errors.Count > 0)
+            {
+                foreach (ConfigError error in errors) { terminal.Fail(error.ToString()); }
+                return ExitCode.Usage;
+            }
+            var log = new Log(terminal.Error, parsed.GetValue(logLevel));
+            foreach (string note in notes) { log.Info("", note); }
+            return await Daemon.RunAsync(serve, log, terminal.Output);
+        });
+        return command;
+    }
+
+    private static ServeConfig FromImage(string source, BdevCache cache, MountOptionList list)
+    {
+        string path = Path.GetFullPath(source), volume = list.Volume;
+        // disk.img/web: what is below a file can only be one of its volumes.
+        if (volume.Length == 0 && !Path.Exists(path) && Path.GetDirectoryName(path) is { } above && File.Exists(above))
+        {
+            volume = Path.GetFileName(path);
+            path = above;
+        }
+        string name = Path.GetFileNameWithoutExtension(path);
+        ConfigLocation where = ConfigLocation.CommandLine("source");
+        return new ServeConfig
+        {
+            Bdevs = [new BdevConfig { Where = where, Name = name, FileName = path, Cache = cache }],
+            Pools = [new PoolConfig { Where = where, Name = name, BdevName = name }],
+            Mounts = [NewMount(name, volume, list)],
+        };
+    }
+
+    private static ServeConfig? FromFile(string file, string source, MountOptionList list, List<ConfigError> errors)
+    {
+        if (ConfigFile.Load(file, errors, serves: false) is not { } config) { return null; }
+        int slash = source.IndexOf('/', StringComparison.Ordinal);
+        string name = slash < 0 ? source : source[..slash], volume = slash < 0 ? list.Volume : source[(slash + 1)..];
+        if (config.Pools.FirstOrDefault(p => p.Name == name) is not { } pool)
+        {
+            errors.Add(new ConfigError(ConfigLocation.CommandLine("source"), $"no such pool '{name}' in {file}; declared are {ConfigCheck.Names(config.Pools.Select(p => p.Name))}"));
+            return null;
+        }
+        return config with { Reactors = 1, Pools = [pool], Exports = [], Mounts = [NewMount(name, volume, list)] };
+    }
+
+    private static MountConfig NewMount(string pool, string volume, MountOptionList list) => new()
+    {
+        VolumeWhere = ConfigLocation.CommandLine("source"),
+        Pool = pool,
+        Volume = volume,
+        Request = list.Request,
+        Fuse = list.Fuse,
+    };
+}

@@ -1,0 +1,26 @@
+using Xunit;
+
+namespace VhostFs.Mount.Tests;
+
+/// <summary>What tests on a real mount need of the machine. What is missing skips them, with the reason.</summary>
+static class Needs
+{
+    /// <summary>Null, or why nothing can be mounted here.</summary>
+    public static string? Mount { get; } =
+        !File.Exists("/dev/fuse") ? "there is no /dev/fuse" :
+        !Environment.IsPrivilegedProcess ? "only root can mount with all options, take a dead mount away and become other users" : null;
+
+    /// <summary>Null, or why this program cannot be run.</summary>
+    public static string? Program(string name, string package) =>
+        Mount ?? (Find(name) is null ? $"{name} is not installed (Debian: {package})" : null);
+
+    /// <summary>The path of a program, or null.</summary>
+    public static string? Find(string name) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin").Append("/sbin").Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+}
+
+/// <summary>A test that mounts.</summary>
+sealed class MountFactAttribute : FactAttribute
+{
+    public MountFactAttribute() => Skip = Needs.Mount;
+}
