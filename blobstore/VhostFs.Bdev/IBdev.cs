@@ -7,7 +7,7 @@ namespace VhostFs.Bdev;
 /// <remarks>
 /// All operations are started on one reactor and complete there. Offsets and lengths are multiples of <see cref="BlockSize"/>, and
 /// buffers are aligned to <see cref="BufferAlignment"/>; anything else is answered with EINVAL, a range beyond the end with ENOSPC (write)
-/// or EIO (read). Buffers and lists stay valid until the operation completes. A read or write is complete or an error: never short.
+/// or EIO (read). Other errors are the device's own words, any errno: who hands them on as answers of his own says EIO. Buffers and lists stay valid until the operation completes. A read or write is complete or an error: never short.
 /// A completed write survives the end of the process; it survives a power cut only after a flush that was started after it completed.
 /// </remarks>
 public interface IBdev : IDisposable

@@ -24,6 +24,12 @@ internal sealed class ContentLocks(BlobfsState state, Attributes attributes)
             FsResult<InodeRecord> before = await attributes.GetRecordAsync(node);
             Errno usable = before.IsError ? before.Errno : CheckRegular(before.Value);
             if (usable != Errno.None) { return usable; }
+            if (state.Truncation.IsUnderWay(node) && (append || limitByte > before.Value.SizeBytes))
+            {
+                Errno resumed = await state.Truncation.ResumeAsync(node, before.Value.SizeBytes);
+                if (resumed != Errno.None) { return resumed; }
+                continue;
+            }
             Range(before.Value, firstByte, limitByte, append, out long first, out long limit);
             BlobLock held = await state.Data.LockAsync(node, first, limit);
             FsResult<InodeRecord> record = await attributes.GetRecordAsync(node);
@@ -34,9 +40,14 @@ internal sealed class ContentLocks(BlobfsState state, Attributes attributes)
         return Errno.EIO;
     }
 
-    /// <summary>Takes the lock if it is free.</summary>
+    /// <summary>Takes the lock if it is free, and nothing has to be done before.</summary>
     public bool TryLock(ulong node, in InodeRecord record, long firstByte, long limitByte, bool append, out BlobLock held)
     {
+        if (state.Truncation.IsUnderWay(node))
+        {
+            held = null!;
+            return false;
+        }
         Range(record, firstByte, limitByte, append, out long first, out long limit);
         return state.Data.TryLock(node, first, limit, out held);
     }

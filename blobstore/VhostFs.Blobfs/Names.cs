@@ -30,8 +30,7 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
 
     private async IoTask<Errno> RemoveAfterHelpAsync(ulong parent, IoVec name, bool directory)
     {
-        Errno helped = await state.Orphans.HelpAsync();
-        if (helped != Errno.None) { return helped; }
+        await state.Orphans.HelpAsync();
         return await state.Loop.Change<RemoveChange, Nothing>(new RemoveChange(this, parent, name, directory)).ToErrno();
     }
 

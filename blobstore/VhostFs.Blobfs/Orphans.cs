@@ -91,8 +91,12 @@ internal sealed class Orphans(BlobfsState state)
         ReapAsync().Detach();
     }
 
-    /// <summary>Deletes one waiting inode on behalf of an operation that makes more.</summary>
-    public async IoTask<Errno> HelpAsync() => _pending.TryDequeue(out ulong inode) ? await DeleteAsync(inode) : Errno.None;
+    /// <summary>Deletes one waiting inode on behalf of an operation that makes more. That it cannot be deleted now is not that operation's failure.</summary>
+    public async IoTask<Errno> HelpAsync()
+    {
+        if (_pending.TryDequeue(out ulong inode) && await DeleteAsync(inode) != Errno.None) { _pending.Enqueue(inode); }
+        return Errno.None;
+    }
 
     /// <summary>Waits for running deletions; waiting ones are left to the next mount.</summary>
     public async IoTask<Errno> StopAsync()
@@ -134,8 +138,13 @@ internal sealed class Orphans(BlobfsState state)
 
     private async IoTask<Errno> ReapAsync()
     {
-        // An error means a failed volume: the items stay for the next mount.
-        while (!_stopping && _pending.TryDequeue(out ulong inode)) { await DeleteAsync(inode); }
+        // What meets an error is tried again with the next one that comes: a node may be unreadable for a moment. If the volume has failed, the items stay for the next mount.
+        var failed = new List<ulong>();
+        while (!_stopping && _pending.TryDequeue(out ulong inode))
+        {
+            if (await DeleteAsync(inode) != Errno.None) { failed.Add(inode); }
+        }
+        foreach (ulong inode in failed) { _pending.Enqueue(inode); }
         _running--;
         if (_running == 0) { _idle?.Complete(Errno.None); }
         return Errno.None;

@@ -22,8 +22,8 @@ internal sealed class Renames(BlobfsState state, Names names, Creation creation)
 
     private async IoTask<Errno> AfterHelpAsync(RenameChange change)
     {
-        Errno helped = await state.Orphans.HelpAsync();
-        return helped != Errno.None ? helped : await state.Loop.Change<RenameChange, Nothing>(change).ToErrno();
+        await state.Orphans.HelpAsync();
+        return await state.Loop.Change<RenameChange, Nothing>(change).ToErrno();
     }
 
     private Errno TryRename(in RenameChange change, out ulong lsn)

@@ -12,7 +12,7 @@ internal sealed class Truncation(BlobfsState state)
 {
     private readonly HashSet<ulong> _underWay = [];
 
-    /// <summary>Steps of a truncation of this inode are still to come.</summary>
+    /// <summary>Steps of a truncation of this inode are still to come: it is running, or an error stopped it.</summary>
     public bool IsUnderWay(ulong inode) => _underWay.Contains(inode);
 
     /// <summary>Sets the size, and whatever else <paramref name="changes"/> says, in one transaction.</summary>
@@ -52,6 +52,15 @@ internal sealed class Truncation(BlobfsState state)
     {
         BlobLock held = await state.Data.LockAsync(inode, 0, long.MaxValue);
         Errno result = await FinishLockedAsync(inode);
+        state.Data.Unlock(held);
+        return result;
+    }
+
+    /// <summary>Before a file grows: waits for a truncation that is running, and finishes one that an error stopped. Else old content would come to light.</summary>
+    public async IoTask<Errno> ResumeAsync(ulong inode, long sizeBytes)
+    {
+        BlobLock held = await state.Data.LockAsync(inode, FileLimits.BlockFloor(sizeBytes), long.MaxValue);
+        Errno result = IsUnderWay(inode) ? await FinishLockedAsync(inode) : Errno.None;
         state.Data.Unlock(held);
         return result;
     }

@@ -37,7 +37,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
         read.Vecs.Add(target.Memory);
         IoResult done = await pool.Bdev.ReadAsync((long)physical * BlockBytes, read.Vecs.View());
         Return(read);
-        if (done.IsError) { return done.Errno; }
+        if (done.IsError) { return Errno.EIO; }
         if (!volume.HasDataChecksums || Crc32C.Compute(target.Span) == crc) { return Errno.None; }
         return ReportMismatch(physical);
     }
@@ -159,7 +159,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
         return Errno.None;
     }
 
-    /// <summary>One device read per run of neighbouring blocks, all under way at once.</summary>
+    /// <summary>One device read per run of neighbouring blocks, all under way at once. None or EIO, whatever the device calls it.</summary>
     private async IoTask<Errno> TransferAsync(BlobRead read, IoVecs target)
     {
         read.BuildRuns(target);
@@ -172,7 +172,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
         for (int i = 0; i < read.Tasks.Count; i++)
         {
             IoResult done = await read.Tasks[i];
-            if (done.IsError && result == Errno.None) { result = done.Errno; }
+            if (done.IsError) { result = Errno.EIO; }
         }
         return result;
     }

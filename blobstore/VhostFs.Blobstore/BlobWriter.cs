@@ -169,9 +169,10 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                 i += run.Count;
                 continue;
             }
-            if (await pool.GrantDataAsync(volume)) { continue; }
+            Errno granted = await pool.GrantDataAsync(volume);
+            if (granted == Errno.None) { continue; }
             if (volume.Failed) { return Errno.EIO; }
-            if (!volume.HasSpaceOnTheWay) { return Errno.ENOSPC; }
+            if (!volume.HasSpaceOnTheWay) { return granted; }
             // Freed blocks become usable once it is durable that they are free, the reads that may still look at them have ended, and no image is on its way to them.
             Errno done = await volume.SyncAsync();
             if (done != Errno.None) { return done; }
@@ -249,7 +250,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         for (int i = 0; i < tasks; i++)
         {
             IoResult written = await change.Tasks[i];
-            if (written.IsError && result == Errno.None) { result = written.Errno; }
+            // A device that has less space than it says is full; anything else is EIO, whatever it calls it.
+            if (written.IsError && result != Errno.EIO) { result = written.Errno == Errno.ENOSPC ? Errno.ENOSPC : Errno.EIO; }
         }
         return result;
     }

@@ -49,7 +49,11 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
             result = Errno.EIO;
         }
         _isRunning = false;
-        if (result != Errno.None) { volume.Fail($"writing a checkpoint failed: {result}"); }
+        if (result != Errno.None)
+        {
+            volume.Fail($"writing a checkpoint failed: {result}");
+            result = Errno.EIO;
+        }
         else { volume.Statistics.Checkpoints++; }
         _idle.CompleteAll(result);
         volume.Log.Progress.CompleteAll(result);

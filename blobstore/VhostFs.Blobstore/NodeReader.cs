@@ -21,8 +21,10 @@ internal sealed class NodeReader(IBdev bdev, ulong volumeId, Func<ulong, bool> o
         list.Add(page);
         IoResult read = await bdev.ReadAsync((long)pointer.Address * BlobData.BlockBytes, list.View());
         _lists.Push(list);
-        if (read.IsError) { return read.Errno; }
-        return Check(pointer, level, isRoot, page);
+        if (!read.IsError) { return Check(pointer, level, isRoot, page); }
+        // A device's own word would be taken for the answer of whatever operation needs the node: ENODATA, the kernel's for a medium error, for "no such xattr".
+        report($"node at block {pointer.Address} cannot be read: {read.Errno}");
+        return Errno.EIO;
     }
 
     private unsafe Errno Check(NodePointer pointer, int level, bool isRoot, IoVec page)

@@ -249,9 +249,9 @@ public sealed class Pool
 
     internal void Forget(Volume volume) => _open.Remove(volume.Id);
 
-    internal IoTask<bool> GrantNodesAsync(Volume volume) => volume.Id == 0 ? new IoTask<bool>(false) : _granter.GrantAsync(volume, ClusterKind.Node);
+    internal IoTask<Errno> GrantNodesAsync(Volume volume) => volume.Id == 0 ? new IoTask<Errno>(Errno.ENOSPC) : _granter.GrantAsync(volume, ClusterKind.Node);
 
-    internal IoTask<bool> GrantDataAsync(Volume volume) => _granter.GrantAsync(volume, ClusterKind.Data);
+    internal IoTask<Errno> GrantDataAsync(Volume volume) => _granter.GrantAsync(volume, ClusterKind.Data);
 
     /// <summary>Tells a volume being mounted what it owns.</summary>
     internal void AddClusters(Volume volume)

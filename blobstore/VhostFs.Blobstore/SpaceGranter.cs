@@ -20,16 +20,17 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
     /// <summary>Kept back from data, so that metadata can still grow on a full pool.</summary>
     public uint ReservedClusters => Math.Max(ClustersFor(NodeSlots), clusters.Count / 128);
 
-    /// <summary>Gives the volume more clusters; false when the pool has none (left for this purpose). One grant per volume and kind at a time, others wait for it.</summary>
-    public async IoTask<bool> GrantAsync(Volume volume, ClusterKind kind)
+    /// <summary>Gives the volume more clusters. One grant per volume and kind at a time, others wait for it.</summary>
+    /// <returns>None; ENOSPC when the pool has none left for this purpose; the error of volume 0, which is no lack of space.</returns>
+    public async IoTask<Errno> GrantAsync(Volume volume, ClusterKind kind)
     {
         (ulong, ClusterKind) key = (volume.Id, kind);
-        if (_underWay.TryGetValue(key, out WaitQueue? other)) { return await other.WaitAsync() == Errno.None; }
+        if (_underWay.TryGetValue(key, out WaitQueue? other)) { return await other.WaitAsync(); }
         uint wanted = kind == ClusterKind.Node ? ClustersFor(NodeSlots) : Math.Clamp(clusters.Count / 64, 1, MaxDataClusters);
         uint available = clusters.FreeCount;
         if (kind == ClusterKind.Data) { available -= Math.Min(available, ReservedClusters); }
         wanted = Math.Min(wanted, available);
-        if (wanted == 0) { return false; }
+        if (wanted == 0) { return Errno.ENOSPC; }
         var waiters = new WaitQueue();
         _underWay.Add(key, waiters);
         List<ClusterExtent> extents = Take(wanted, kind, volume.Id);
@@ -38,7 +39,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
         else { GiveBack(extents); }
         _underWay.Remove(key);
         waiters.CompleteAll(granted);
-        return granted == Errno.None;
+        return granted;
     }
 
     /// <summary>Marks free clusters as taken, in memory.</summary>

@@ -330,11 +330,12 @@ public sealed class Volume
                 continue;
             }
             // Node slots are short: more of them, or the ones that a checkpoint sets free.
-            if (Tree.DirtyCount < MaxDirtyNodes / 2 && await _pool.GrantNodesAsync(this)) { continue; }
-            if (checkpointed && Tree.DirtyCount == 0) { return Errno.ENOSPC; }
+            Errno granted = await GrantNodesAsync();
+            if (granted == Errno.None) { continue; }
+            if (checkpointed && Tree.DirtyCount == 0) { return granted; }
             Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
             if (done != Errno.None) { return done; }
-            if (checkpointed && admission == Admission.Grow && !HasNodes(admission)) { return Errno.ENOSPC; }
+            if (checkpointed && admission == Admission.Grow && !HasNodes(admission)) { return granted; }
             checkpointed = true;
         }
         return Errno.None;
@@ -343,6 +344,9 @@ public sealed class Volume
     private bool HasNodes(Admission admission) =>
         Nodes.FreeCount >= Tree.DirtyCount + NodesPerTransaction + (admission == Admission.Grow ? NodesPerTransaction : 0);
 
+    /// <summary>With many dirty nodes a checkpoint frees more than a grant gives.</summary>
+    private IoTask<Errno> GrantNodesAsync() => Tree.DirtyCount < MaxDirtyNodes / 2 ? _pool.GrantNodesAsync(this) : new IoTask<Errno>(Errno.ENOSPC);
+
     private async IoTask<Errno> MakeRoomForNodesAsync()
     {
         int wanted = _wantedNodes;
@@ -350,9 +354,10 @@ public sealed class Volume
         for (int checkpoints = 0; Nodes.FreeCount < Tree.DirtyCount + wanted;)
         {
             if (Failed) { return Errno.EIO; }
-            if (Tree.DirtyCount < MaxDirtyNodes / 2 && await _pool.GrantNodesAsync(this)) { continue; }
+            Errno granted = await GrantNodesAsync();
+            if (granted == Errno.None) { continue; }
             // The first may be one that was under way already; the second certainly took all nodes that are dirty now.
-            if (checkpoints++ == 2) { return Errno.ENOSPC; }
+            if (checkpoints++ == 2) { return granted; }
             Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
             if (done != Errno.None) { return done; }
         }
@@ -370,7 +375,7 @@ public sealed class Volume
         if (flushed != Errno.None)
         {
             Fail($"flushing {_pool.Bdev.Name} failed: {flushed}");
-            return flushed;
+            return Errno.EIO;
         }
         Log.SetDurable(covered);
         Statistics.Syncs++;

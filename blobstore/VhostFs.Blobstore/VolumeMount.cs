@@ -149,7 +149,8 @@ internal static class VolumeMount
         // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
         while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
         {
-            if (!await pool.GrantNodesAsync(volume)) { return "its log changes more nodes than it has room for"; }
+            Errno granted = await pool.GrantNodesAsync(volume);
+            if (granted != Errno.None) { return $"its log changes more nodes than it has room for: {granted}"; }
         }
         // From here on the old log is history: the new header starts a new one, in a new epoch, so that nothing rejected above can be taken up again.
         // The checkpoint's first flush covers the images.

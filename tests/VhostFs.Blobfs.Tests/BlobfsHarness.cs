@@ -27,10 +27,11 @@ internal sealed class BlobfsHarness : IDisposable
     private int _used;
     private long _clock = 1_000_000_000_000;
 
-    public BlobfsHarness(long poolBytes = 64L << 20, long cacheBytes = 256L << 20, BlobfsOptions? options = null, long delayNs = 0)
+    public BlobfsHarness(long poolBytes = 64L << 20, long cacheBytes = 256L << 20, BlobfsOptions? options = null, long delayNs = 0, bool canFail = false)
     {
         _data = new MallocBdev("malloc0", poolBytes);
         _delayNs = delayNs;
+        Faults = canFail ? new ErrorBdev(_data) : null;
         _bdev = Bdev();
         _cacheBytes = cacheBytes;
         _options = (options ?? new BlobfsOptions()) with { Clock = () => { _clock += 1_000_001; return Now; } };
@@ -41,6 +42,9 @@ internal sealed class BlobfsHarness : IDisposable
     public Blobfs Fs { get; private set; } = null!;
 
     public Volume Volume { get; private set; } = null!;
+
+    /// <summary>Makes the bdev fail, in a harness that can.</summary>
+    public ErrorBdev? Faults { get; }
 
     /// <summary>The session that the short forms use.</summary>
     public BlobfsSession Session { get; set; }
@@ -233,9 +237,10 @@ internal sealed class BlobfsHarness : IDisposable
     /// <summary>The data, behind delays that make operations overlap and overtake each other.</summary>
     private IBdev Bdev()
     {
-        if (_delayNs == 0) { return _data; }
+        IBdev bottom = Faults is { } faults ? faults : _data;
+        if (_delayNs == 0) { return bottom; }
         var random = new Random(5);
-        return new DelayBdev(_data, _reactor) { Jitter = _ => random.NextInt64(_delayNs) };
+        return new DelayBdev(bottom, _reactor) { Jitter = _ => random.NextInt64(_delayNs) };
     }
 
     private async IoTask<int> FormatAsync()

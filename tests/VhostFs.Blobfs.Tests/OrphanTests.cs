@@ -1,3 +1,4 @@
+using VhostFs.Bdev;
 using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -92,6 +93,63 @@ public sealed class OrphanTests : IDisposable
             for (int i = 1; i < Pieces; i++) { Assert.Equal(new byte[4096], fs.Read(file, i * Stride, 4096)); }
         }
         fs.Remount(clean: true);
+    }
+
+    [Fact]
+    public void A_truncation_stopped_by_an_unreadable_node_is_finished_before_the_file_grows()
+    {
+        const int Pieces = 400;
+        const long Stride = 512 << 10;
+        byte[] piece = Enumerable.Repeat((byte)9, 4096).ToArray();
+        int stopped = 0;
+        for (int way = 0; way < 3; way++)
+        {
+            for (int skip = 0; ; skip++)
+            {
+                using var fs = new BlobfsHarness(256L << 20, canFail: true);
+                ulong file = fs.MakeFile(Root, "f").Value.Inode;
+                for (int i = 0; i < Pieces; i++) { fs.Write(file, i * Stride, piece); }
+                fs.Remount(clean: true); // the nodes are on the disk only
+                fs.Faults!.Inject(new BdevFault(BdevOperations.Read, Skip: skip));
+                Errno cut = fs.Truncate(file, 100);
+                fs.Faults.Clear();
+                if (cut == Errno.None) { break; }
+                bool isCut = fs.Stat(file).Value.SizeBytes == 100;
+                stopped += isCut ? 1 : 0;
+                Errno grown = way switch
+                {
+                    0 => fs.Truncate(file, Pieces * Stride),
+                    1 => fs.Write(file, (Pieces * Stride) - 1, "x"u8).Errno,
+                    _ => fs.Fallocate(file, 0, (Pieces * Stride) - 4096, 4096),
+                };
+                Assert.Equal(Errno.None, grown);
+                for (int i = 1; i < Pieces; i++) { Assert.Equal(isCut ? new byte[4096] : piece, fs.Read(file, i * Stride, 4096)); }
+                fs.Remount(clean: true);
+            }
+        }
+        Assert.True(stopped >= 3, $"stopped {stopped} times half way");
+    }
+
+    [Fact]
+    public void A_deletion_stopped_by_an_unreadable_node_is_tried_again_with_the_next_one()
+    {
+        using var fs = new BlobfsHarness(256L << 20, canFail: true);
+        foreach (string name in new[] { "large", "small" }) { fs.MakeFile(Root, name); }
+        ulong file = fs.Lookup(Root, "large").Value.Inode;
+        for (int i = 0; i < 400; i++) { fs.Write(file, (long)i << 19, new byte[4096]); }
+        fs.Write(fs.Lookup(Root, "small").Value.Inode, 0, new byte[4096]); // content in blocks: it is deleted in steps, too
+        fs.Remount(clean: true);
+        fs.Lookup(Root, "large"); // keeps it for the moment
+        Assert.Equal(Errno.None, fs.Unlink(Root, "large"));
+        fs.Faults!.Inject(new BdevFault(BdevOperations.Read));
+        fs.Forget(file);
+        fs.Settle();
+        Assert.Equal(1, fs.Faults.InjectedErrors);
+        Assert.Equal(1, fs.Fs.OrphanCount);
+        Assert.Equal(Errno.None, fs.Unlink(Root, "small"));
+        fs.Settle();
+        fs.Settle();
+        Assert.Equal(0, fs.Fs.OrphanCount);
     }
 
     [Fact]

@@ -114,6 +114,58 @@ public sealed class FailureTests : VolumeFixture
     }
 
     [Fact]
+    public void A_grant_that_the_pools_own_metadata_refuses_is_an_error_and_not_a_lack_of_space()
+    {
+        Run(async () =>
+        {
+            var bdev = new ErrorBdev(Disk);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            using var buffer = new NativeBuffer(64 << 10, zeroed: true);
+            using var list = new IoVecList();
+            list.Add(buffer.Vec);
+            FailRing(bdev, pool.Catalogue);
+            Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 0, list.View()));
+            Assert.False(volume.Failed);
+            await PutAsync(volume, 1, 10);
+            return 0;
+        });
+    }
+
+    [Theory]
+    [InlineData(Errno.ENODATA)]
+    [InlineData(Errno.ENOENT)]
+    [InlineData(Errno.EBADMSG)]
+    [InlineData(Residency.NotResident)]
+    public void What_a_device_calls_its_error_never_becomes_the_answer_of_an_operation(Errno errno)
+    {
+        Run(async () =>
+        {
+            var bdev = new ErrorBdev(Disk);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            using var buffer = new NativeBuffer(64 << 10, zeroed: true);
+            using var list = new IoVecList();
+            list.Add(buffer.Vec);
+            Assert.Equal(Errno.None, await TryWriteAsync(volume, 0, list.View()));
+            bdev.Inject(new BdevFault(BdevOperations.Write, errno));
+            Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 1 << 20, list.View()));
+            bdev.Inject(new BdevFault(BdevOperations.Read, errno));
+            Assert.Equal(Errno.EIO, (await volume.Data.ReadAsync(Blob, 64 << 10, 0, list.View())).Errno);
+            for (ulong i = 1; i < 300; i++) { await PutAsync(volume, i, 500); }
+            Assert.Equal(Errno.None, await volume.CloseAsync());
+            volume = Value(await pool.OpenVolumeAsync("v")); // its leaves are on the disk only
+            Assert.Equal(Residency.NotResident, volume.TryGet(Key(299), out _));
+            bdev.Inject(new BdevFault(BdevOperations.Read, errno));
+            Assert.Equal(Errno.EIO, await volume.LoadMissingAsync());
+            bdev.Inject(new BdevFault(BdevOperations.Flush, errno));
+            await PutAsync(volume, 1, 10);
+            Assert.Equal(Errno.EIO, await volume.SyncAsync());
+            return 0;
+        });
+    }
+
+    [Fact]
     public void A_marker_that_is_still_being_written_is_waited_for_at_closing()
     {
         Run(async () =>

@@ -4,6 +4,7 @@ using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.ProgramTests.Campaigns;
+using VhostFs.Failure.Tests;
 
 namespace VhostFs.Soak;
 
@@ -18,6 +19,7 @@ internal static class Program
         new CrashExplorerCampaign(),
         new ConfigFuzzCampaign(),
         new FuseFuzzCampaign(),
+        new NthFailureCampaign(),
     ];
 
     private static int Main(string[] arguments)
