@@ -11,7 +11,8 @@ namespace VhostFs.GuestDriver;
 internal sealed class FrontEnd : IDisposable
 {
     public const VirtioFeatures AllFeatures = VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
-    private const int TimeoutMs = 5000;
+    // A hang is a failure, a busy machine is not.
+    private const int TimeoutMs = 30_000;
     private ulong _unique;
 
     public FrontEnd(string path, int ramBytes = 8 << 20)

@@ -38,6 +38,11 @@ internal sealed unsafe class GuestRam : IDisposable
         return at;
     }
 
+    /// <summary>What is allocated from here on can be given back with <see cref="Rewind"/>.</summary>
+    public int Mark => _next;
+
+    public void Rewind(int mark) => _next = mark;
+
     public static ulong Gpa(int offset) => GuestBase + (ulong)offset;
 
     public ulong User(int offset) => UserBase + (ulong)offset;
