@@ -13,7 +13,7 @@ internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort
 }
 
 /// <summary>The driver side of one split virtqueue, for good and for bad.</summary>
-internal sealed class DriverQueue : IDisposable
+internal sealed partial class DriverQueue : IDisposable
 {
     private readonly GuestRam _ram;
     private readonly int _desc, _avail, _used;
@@ -118,10 +118,31 @@ internal sealed class DriverQueue : IDisposable
         return true;
     }
 
+    /// <summary>Sleeps until the device calls for the next used entry; at most a tenth of a second, so that a lost call shows as slowness, not as a hang.</summary>
+    public void WaitForCall()
+    {
+        if (HasEventIdx) { WantCallAt(LastUsed); }
+        // The wish must be visible before the look: the device writes the entry first and reads the wish then.
+        Interlocked.MemoryBarrier();
+        if (UsedIndex != LastUsed) { return; }
+        var wait = new PollFd(CallFd.Fd, PollFd.POLLIN);
+        Poll(ref wait, 1, 100);
+        TakeCalls();
+    }
+
     public void Dispose()
     {
         KickFd.Dispose();
         CallFd.Dispose();
         ErrFd.Dispose();
+    }
+
+    [LibraryImport("libc", EntryPoint = "poll")]
+    private static partial int Poll(ref PollFd first, ulong count, int timeoutMs);
+
+    [StructLayout(LayoutKind.Sequential)]
+    private record struct PollFd(int Fd, short Events, short Occurred = 0)
+    {
+        public const short POLLIN = 1;
     }
 }

@@ -11,6 +11,9 @@ internal sealed class FuseClient(FrontEnd frontEnd, DriverQueue queue)
     public const ulong Root = 1;
     private const int DirectoryBytes = 32 << 10;
 
+    /// <summary>Tenths of a second.</summary>
+    private const int MaxWaits = 600;
+
     private readonly byte[] _arguments = new byte[(128 << 10) + 512];
 
     /// <summary>Requests sent so far.</summary>
@@ -99,7 +102,7 @@ internal sealed class FuseClient(FrontEnd frontEnd, DriverQueue queue)
     {
         int mark = frontEnd.Ram.Mark;
         frontEnd.Start(queue, (uint)FuseOpcode.FORGET, node, _arguments.AsSpan(0, Put(new FuseForgetIn(lookups))), 0, out ushort head);
-        frontEnd.WaitUsed(queue, head);
+        Wait(head);
         frontEnd.Ram.Rewind(mark);
         Requests++;
     }
@@ -111,13 +114,26 @@ internal sealed class FuseClient(FrontEnd frontEnd, DriverQueue queue)
         int mark = frontEnd.Ram.Mark;
         // Room for the header at least: a reply without a body is one, too.
         int at = frontEnd.Start(queue, (uint)opcode, node, _arguments.AsSpan(0, argumentBytes), Math.Max(replyBytes, 8), out ushort head);
-        uint length = frontEnd.WaitUsed(queue, head);
+        uint length = Wait(head);
         Requests++;
         FuseOutHeader header = MemoryMarshal.Read<FuseOutHeader>(frontEnd.Ram.At(at, FuseOutHeader.Size));
         reply = frontEnd.Ram.At(at, (int)length)[FuseOutHeader.Size..];
         frontEnd.Ram.Rewind(mark);
         if (header.Length != length) { throw new InvalidDataException($"{opcode}: the used ring says {length} bytes, the header {header.Length}"); }
         return (Errno)(-header.Error);
+    }
+
+    private uint Wait(ushort head)
+    {
+        uint id, length;
+        // A moment of looking first: the device may be polling, too.
+        for (int looks = 0; !queue.TryTakeUsed(out id, out length); looks++)
+        {
+            if (looks < 50) { Thread.SpinWait(10); }
+            else { queue.WaitForCall(); }
+            if (looks > MaxWaits) { throw new TimeoutException("a request has not come back for a minute"); }
+        }
+        return id == head ? length : throw new InvalidDataException($"chain {id} came back, {head} was sent");
     }
 
     private int Put<T>(T arguments)
