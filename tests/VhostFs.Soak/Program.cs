@@ -5,6 +5,7 @@ using VhostFs.Crash.Tests.Campaigns;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.ProgramTests.Campaigns;
 using VhostFs.Failure.Tests;
+using VhostFs.Scale.Tests;
 
 namespace VhostFs.Soak;
 
@@ -20,6 +21,8 @@ internal static class Program
         new ConfigFuzzCampaign(),
         new FuseFuzzCampaign(),
         new NthFailureCampaign(),
+        new ScaleCampaign(),
+        new EnduranceCampaign(),
     ];
 
     private static int Main(string[] arguments)
