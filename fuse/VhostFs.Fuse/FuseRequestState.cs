@@ -164,8 +164,8 @@ public abstract partial class FuseRequest
     /// <summary>ENOSYS: the kernel remembers for the life of the mount that we do not serve this opcode.</summary>
     internal int ReplyNotServed() => ReplyHeader(Errno.ENOSYS);
 
-    /// <summary>The error this request was answered with, for the counters.</summary>
-    internal Errno RepliedError { get; private set; }
+    /// <summary>The error this request was answered with, for the counters and the transport.</summary>
+    protected internal Errno RepliedError { get; private set; }
 
     internal void Begin() => RepliedError = Errno.None;
 

@@ -15,6 +15,7 @@ internal sealed class QueueServer
     private const int ChainsPerRound = 64;
     private const int PatientRounds = 4;
     private const long QuietPollNs = 50_000;
+    private const string MemoryLost = "guest memory was taken away (its file was shrunk, or the host has no page for it)";
 
     private readonly VhostUserDevice _device;
     private readonly VhostLog _log;
@@ -25,6 +26,7 @@ internal sealed class QueueServer
     private IoCompletion<bool>? _drain;
     private bool _drainPosted;
     private bool _anyStarved;
+    private bool _isMemoryLost;
     private int _ringLimit;
 
     public QueueServer(Reactor.Reactor reactor, VhostUserDevice device, string name, VhostLog log, Action<string> fail)
@@ -48,6 +50,9 @@ internal sealed class QueueServer
     public bool IsPaused { get; private set; }
 
     public int InFlight => Memory.UserCount;
+
+    /// <summary>The session ends because its memory was taken away.</summary>
+    public bool IsMemoryLost => _isMemoryLost;
 
     /// <summary>The ring, made when it is first spoken of; null when the index is none.</summary>
     public VhostUserRing? Ring(uint index)
@@ -76,6 +81,26 @@ internal sealed class QueueServer
 
     /// <summary>Serves a ring as far as its round goes; starts it when it has been kicked.</summary>
     public void Serve(VhostUserRing ring)
+    {
+        ServeRound(ring);
+        CheckMemory();
+    }
+
+    /// <summary>Ends the session when guest memory has been taken away: whatever was read since may be zeros.</summary>
+    /// <returns>False: it has.</returns>
+    public bool CheckMemory()
+    {
+        if (!Memory.HasFaulted) { return true; }
+        if (!_isMemoryLost)
+        {
+            _isMemoryLost = true;
+            IsPaused = true; // nothing new is taken on the way to the end
+            _fail(MemoryLost);
+        }
+        return false;
+    }
+
+    private void ServeRound(VhostUserRing ring)
     {
         if (IsPaused || ring.IsStopping || !ring.IsKicked) { return; }
         if (!ring.Queue.IsRunning && !TryStart(ring)) { return; }
@@ -130,7 +155,7 @@ internal sealed class QueueServer
 
     public void SendCall(VhostUserRing ring)
     {
-        if (Memory.HasFaulted) { _fail("guest memory was taken away (its file was shrunk, or the host has no page for it)"); return; }
+        if (!CheckMemory()) { return; }
         if (ring.Queue.IsRunning && ring.Queue.TakeCall()) { ring.Call.Signal(); }
     }
 
@@ -144,6 +169,7 @@ internal sealed class QueueServer
 
     public void Resume()
     {
+        if (!CheckMemory()) { return; }
         IsPaused = false;
         for (int i = 0; i < _ringLimit; i++)
         {

@@ -64,7 +64,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
     public bool IsReported { get; set; }
 
     /// <inheritdoc/>
-    public bool HasWork => !IsStarved && _server.MayServe(this) && Queue.HasAvailable();
+    public bool HasWork => !IsStarved && _server.MayServe(this) && (Queue.HasAvailable() || _server.Memory.HasFaulted);
 
     /// <inheritdoc/>
     public void Run() => _server.Serve(this);
@@ -72,7 +72,8 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
     /// <inheritdoc/>
     public void Sleep()
     {
-        if (!IsStarved && _server.MayServe(this) && Queue.EnableKicks()) { PostServe(); }
+        // After a fault there is one more round, too: the session must end even if nothing else ever comes.
+        if (!IsStarved && _server.MayServe(this) && (Queue.EnableKicks() || _server.Memory.HasFaulted)) { PostServe(); }
     }
 
     public void SetKick(SafeFd? fd)

@@ -59,6 +59,9 @@ public sealed class VhostUserServer
     /// <summary>Connections taken so far.</summary>
     public long ConnectionCount { get; private set; }
 
+    /// <summary>Connections that ended because the front-end took guest memory away.</summary>
+    public long MemoryLostCount { get; private set; }
+
     /// <summary>A one-shot server's connection has ended (or <see cref="StopAsync"/> was called).</summary>
     public event Action? Ended;
 
@@ -131,6 +134,7 @@ public sealed class VhostUserServer
         var device = new VhostUserFsDevice(_newServer(), _options.MaxRequestsInFlight);
         _session = new VhostUserSession(_reactor!, socket, device, _options.Name, _log);
         await _session.RunAsync();
+        if (_session.IsMemoryLost) { MemoryLostCount++; }
         _session = null;
         _log(VhostLogLevel.Info, $"{_options.Name}: front-end gone");
         return true;

@@ -55,6 +55,9 @@ internal sealed class VhostUserSession
         _queues = new QueueServer(reactor, device, name, log, Fail);
     }
 
+    /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
+    public bool IsMemoryLost => _queues.IsMemoryLost;
+
     /// <summary>Serves the connection to its end and cleans up: nothing of the front-end is left when this completes.</summary>
     public async IoTask<bool> RunAsync()
     {

@@ -21,6 +21,9 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>Bound of one front-end's share of our 128 TiB address space.</summary>
     public const ulong MaxTotalBytes = 1UL << 43;
 
+    /// <summary>The smallest page there is; larger ones are touched more than once.</summary>
+    private const nuint PageBytes = 4096;
+
     private readonly List<Region> _regions = [];
     private long* _faults;
     private ulong _totalBytes;
@@ -39,6 +42,20 @@ public sealed unsafe class GuestMemory : IDisposable
 
     /// <summary>The front-end took memory away under us (its file was shrunk): what we read since may be zeros, the session must end.</summary>
     public bool HasFaulted => Volatile.Read(ref *_faults) != 0;
+
+    /// <summary>Touches every page of the first <paramref name="limitBytes"/> bytes: one that is gone is then known (<see cref="HasFaulted"/>). For system calls,
+    /// which fail on it with EFAULT and raise no signal.</summary>
+    public static void Touch(IoVecs segments, long limitBytes)
+    {
+        foreach (IoVec segment in segments.AsSpan())
+        {
+            int length = (int)Math.Min(segment.Length, limitBytes);
+            var first = (byte*)segment.Address;
+            for (int at = 0; at < length; at += (int)(PageBytes - ((nuint)(first + at) % PageBytes))) { _ = Volatile.Read(ref first[at]); }
+            limitBytes -= length;
+            if (limitBytes <= 0) { return; }
+        }
+    }
 
     public void AddUser() => UserCount++;
 

@@ -140,7 +140,8 @@ public sealed unsafe class Virtqueue
         Invariant.That((word & bit) != 0);
         word &= ~bit;
         InFlight--;
-        if (!IsRunning || IsBroken || !Revalidate()) { return; }
+        // With memory gone the request may have been about zeros: it is not acknowledged, the session is about to end.
+        if (!IsRunning || IsBroken || _memory.HasFaulted || !Revalidate()) { return; }
         *(UsedElement*)(_used + 4 + ((_nextUsed & _mask) * 8)) = new UsedElement(head, writtenBytes);
         _nextUsed++;
         // Release: the driver that sees the index sees the element and the reply before it.

@@ -16,10 +16,16 @@ internal sealed class FrontEnd : IDisposable
     private ulong _unique;
 
     public FrontEnd(string path, int ramBytes = 8 << 20)
+        : this(path, new GuestRam(ramBytes))
     {
+    }
+
+    /// <summary>With memory of the caller's making, which the front-end owns from here on.</summary>
+    public FrontEnd(string path, GuestRam ram)
+    {
+        Ram = ram;
         Assert.Equal(Errno.None, UnixSocket.Connect(path, out SafeFd socket));
         Socket = socket;
-        Ram = new GuestRam(ramBytes);
     }
 
     public SafeFd Socket { get; }
@@ -124,9 +130,9 @@ internal sealed class FrontEnd : IDisposable
     }
 
     /// <summary>Everything up to a FUSE session on queues 0 and 1.</summary>
-    public static FrontEnd Up(string path, VirtioFeatures features = AllFeatures)
+    public static FrontEnd Up(string path, VirtioFeatures features = AllFeatures, GuestRam? ram = null)
     {
-        var frontEnd = new FrontEnd(path);
+        FrontEnd frontEnd = ram is null ? new FrontEnd(path) : new FrontEnd(path, ram);
         frontEnd.Negotiate(features);
         Assert.Equal(0UL, frontEnd.AddMemory());
         frontEnd.AddQueue(0);

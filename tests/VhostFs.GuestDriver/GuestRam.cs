@@ -12,8 +12,13 @@ internal sealed unsafe class GuestRam : IDisposable
     private int _next = PageBytes;
 
     public GuestRam(int lengthBytes, bool isSealed = false)
+        : this(Memfd(), lengthBytes, isSealed)
     {
-        Assert.Equal(Errno.None, MemoryCalls.CreateMemfd("guest", sealable: true, out SafeFd fd));
+    }
+
+    /// <summary>Guest memory in a file of any kind; owns the descriptor.</summary>
+    public GuestRam(SafeFd fd, int lengthBytes, bool isSealed = false)
+    {
         Fd = fd;
         LengthBytes = lengthBytes;
         Assert.Equal(Errno.None, FileCalls.Truncate(fd, lengthBytes));
@@ -59,5 +64,11 @@ internal sealed unsafe class GuestRam : IDisposable
     {
         MemoryCalls.Unmap(UserBase, LengthBytes);
         Fd.Dispose();
+    }
+
+    private static SafeFd Memfd()
+    {
+        Assert.Equal(Errno.None, MemoryCalls.CreateMemfd("guest", sealable: true, out SafeFd fd));
+        return fd;
     }
 }

@@ -52,14 +52,27 @@ internal sealed class FakeFs : IFileSystem
     public IoTask<FsResult<ulong>> OpenAsync(ulong node, uint openFlags, bool kill) => new((FsResult<ulong>)7UL);
     public IoTask<FsResult<CreatedFile>> CreateAsync(CreateContext c, ulong parent, IoVec name, uint mode, uint of, bool k) => new((FsResult<CreatedFile>)new CreatedFile(Attr(2), 7));
     public IoTask<FsResult<CreatedFile>> TemporaryFileAsync(CreateContext c, ulong parent, uint mode, uint of) => new((FsResult<CreatedFile>)new CreatedFile(Attr(2), 7));
+    /// <summary>Where READs come from, through the ring and straight into guest memory; null: zeros.</summary>
+    public SafeFd? Content { get; set; }
+
+    private readonly byte[] _written = new byte[1 << 20];
+
     public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long off, IoVecs target)
     {
+        if (Content is { } content) { return ReadContentAsync(content, off, target); }
         if (off >= 1 << 20) return R(new IoResult(0));
         long n = Math.Min(target.LengthBytes, (1 << 20) - off);
         target.Clear(0, n);
         return R(new IoResult((int)n));
     }
-    public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long off, IoVecs source, uint f, bool c, bool k) => R(new IoResult((int)source.LengthBytes));
+    /// <summary>As the engine does: whatever the device says is EIO.</summary>
+    private static async IoTask<IoResult> ReadContentAsync(SafeFd content, long off, IoVecs target)
+    {
+        IoResult read = await Reactor.Reactor.Current.Ring.ReadAsync(content, target, off);
+        return read.IsError ? Errno.EIO : read;
+    }
+
+    public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long off, IoVecs source, uint f, bool c, bool k) => R(new IoResult(source.CopyTo(0, _written)));
     public IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner) => E();
     public IoTask<Errno> ReleaseAsync(ulong node, ulong handle) => E();
     public IoTask<Errno> FsyncAsync(ulong node, ulong handle, bool d) => E();
