@@ -207,7 +207,8 @@ public sealed class Pool
         VolumeRecord record = _records[index] with { IsBeingDeleted = true };
         Errno marked = await _granter.CommitAsync([], record.Id, record);
         if (marked != Errno.None) { return marked; }
-        _records[index] = record;
+        // Not at the old index: another volume may have been removed from the list meanwhile.
+        _records[_records.FindIndex(r => r.Id == record.Id)] = record;
         return await FinishDeleteAsync(record);
     }
 

@@ -306,6 +306,30 @@ public sealed class FailureTests : VolumeFixture
         });
     }
 
+    [Fact]
+    public void Deleting_two_volumes_at_once_leaves_the_third()
+    {
+        Run(async () =>
+        {
+            var bdev = new DelayBdev(Disk, IoReactor.Current);
+            Pool pool = await FormatAsync(bdev);
+            for (int laterNs = 0; laterNs < 12_000_000; laterNs += 500_000)
+            {
+                foreach (string name in new[] { "u", "v", "w" }) { Assert.Equal(Errno.None, await Value(await pool.CreateVolumeAsync(name, new VolumeOptions())).CloseAsync()); }
+                bdev.WriteDelayNs = bdev.FlushDelayNs = 1_000_000;
+                IoTask<Errno> first = pool.DeleteVolumeAsync("u");
+                await IoReactor.Current.DelayAsync(laterNs);
+                IoTask<Errno> second = pool.DeleteVolumeAsync("v");
+                Assert.Equal(Errno.None, await first);
+                Assert.Equal(Errno.None, await second);
+                Assert.Equal("w", Assert.Single(pool.Volumes).Name);
+                Assert.Equal(Errno.None, await pool.DeleteVolumeAsync("w"));
+                bdev.WriteDelayNs = bdev.FlushDelayNs = 0;
+            }
+            return 0;
+        });
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
