@@ -7,8 +7,8 @@ namespace VhostFs.Crash.Tests;
 /// <summary>Does the explorer see anything? Each mistake that is put into a copy of the engine must be noticed.</summary>
 public sealed class EngineMutationTests(ITestOutputHelper output)
 {
-    private const int MaxStates = 60_000;
-    private const int MaxSeconds = 40;
+    private const int MaxStates = 100_000;
+    private const int MaxSeconds = 150;
 
     public static TheoryData<string> Names => [.. EngineMutations.All.Select(mutation => mutation.Name)];
 

@@ -18,6 +18,10 @@ internal static class Program
     private static readonly Campaign[] s_campaigns =
     [
         new CrashExplorerCampaign(),
+        new FileSystemCampaign(),
+        new AceCampaign(1, floor: 300),
+        new AceCampaign(2, floor: 20_000),
+        new AceCampaign(3, floor: 20_000),
         new ConfigFuzzCampaign(),
         new FuseFuzzCampaign(),
         new NthFailureCampaign(),

@@ -8,14 +8,17 @@ public sealed class CrashExplorer(ContentReader readContent, CheckOptions checkO
     private const int ThoroughOneIn = 8;
 
     /// <summary>How a recovered disk lives on: null, no second life.</summary>
-    public Func<byte[], int, CrashTrace>? NextLife { get; init; }
+    public Func<DiskImage, int, CrashTrace>? NextLife { get; init; }
 
     public int NextLifeOneIn { get; init; } = 400;
 
     public int RandomSubsets { get; init; } = 12;
 
-    /// <summary>Shows at most so many states of one trace, spread over it.</summary>
+    /// <summary>Shows at most about so many states of one trace, spread over it.</summary>
     public int MaxStatesPerTrace { get; init; } = int.MaxValue;
+
+    /// <inheritdoc cref="StateVerifier.InspectDisk"/>
+    public Func<DiskImage, CrashTrace, IReadOnlyDictionary<string, ulong>, string?>? InspectDisk { get; init; }
 
     /// <summary>States tried so far.</summary>
     public long StateCount { get; private set; }
@@ -24,40 +27,40 @@ public sealed class CrashExplorer(ContentReader readContent, CheckOptions checkO
     public string? Explore(CrashTrace trace, int seed, int depth = 0)
     {
         if (trace.FindOverlappingWrites() is { } overlap) { return overlap; }
-        var image = new DiskImage(trace.Image);
-        return Explore(trace, new CrashStates(trace, seed, RandomSubsets).PowerCuts(image), image, seed, depth)
-            ?? ExploreDeaths(trace, seed, depth);
+        return Explore(trace, static (states, image) => states.PowerCuts(image), seed, depth) ?? Explore(trace, static (states, image) => states.ProcessDeaths(image), seed, depth);
     }
 
-    private string? ExploreDeaths(CrashTrace trace, int seed, int depth)
+    private string? Explore(CrashTrace trace, Func<CrashStates, DiskImage, IEnumerable<CrashState>> show, int seed, int depth)
     {
-        var image = new DiskImage(trace.Image);
-        return Explore(trace, new CrashStates(trace, seed, RandomSubsets).ProcessDeaths(image), image, seed, depth);
-    }
-
-    private string? Explore(CrashTrace trace, IEnumerable<CrashState> states, DiskImage image, int seed, int depth)
-    {
-        var verifier = new StateVerifier(image, trace, readContent, checkOptions);
+        DiskImage image = trace.Image.Fork();
+        IEnumerable<CrashState> Show(DiskImage on) => show(new CrashStates(trace, seed, RandomSubsets), on);
+        var verifier = new StateVerifier(image, trace, readContent, checkOptions) { InspectDisk = InspectDisk };
         var random = new Random(seed);
         int index = 0;
-        double keep = 1;
-        if (MaxStatesPerTrace != int.MaxValue) { keep = MaxStatesPerTrace / (2.0 * Math.Max(CountStates(trace, seed), 1)); }
-        foreach (CrashState state in states)
+        double keep = MaxStatesPerTrace == int.MaxValue ? 1 : MaxStatesPerTrace / (2.0 * Math.Max(Show(trace.Image.Fork()).Count(), 1));
+        foreach (CrashState state in Show(image))
         {
             index++;
             if (keep < 1 && random.NextDouble() > keep) { continue; }
             StateCount++;
             state.ApplyTo(image);
-            byte[]? disk = NextLife is not null && depth == 0 && random.Next(NextLifeOneIn) == 0 ? image.ToArray() : null;
+            DiskImage? disk = NextLife is not null && depth == 0 && random.Next(NextLifeOneIn) == 0 ? Copy(image, state) : null;
             string? problem = verifier.Verify(state, random.Next(ThoroughOneIn) == 0);
             image.Reset();
-            if (problem is not null) { return $"state {index}, {state.Name}: {problem}"; }
+            if (problem is not null) { return $"state {index}, {state}: {problem}"; }
             if (disk is null) { continue; }
             int nextSeed = random.Next();
-            if (Explore(NextLife!(disk, nextSeed), nextSeed, depth + 1) is { } later) { return $"state {index}, {state.Name}; next life (seed {nextSeed}): {later}"; }
+            if (Explore(NextLife!(disk, nextSeed), nextSeed, depth + 1) is { } later) { return $"state {index}, {state}; next life (seed {nextSeed}): {later}"; }
         }
         return null;
     }
 
-    private int CountStates(CrashTrace trace, int seed) => new CrashStates(trace, seed, RandomSubsets).PowerCuts(new DiskImage(trace.Image)).Count();
+    private static DiskImage Copy(DiskImage image, CrashState state)
+    {
+        image.Reset();
+        DiskImage copy = image.Fork();
+        state.ApplyTo(copy);
+        state.ApplyTo(image);
+        return copy;
+    }
 }

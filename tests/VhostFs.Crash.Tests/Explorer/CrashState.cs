@@ -9,29 +9,28 @@ public readonly record struct SurvivingWrite(BdevTraceEntry Entry, Func<int, boo
 
 /// <summary>One disk that a crash may leave: the certain writes are in the base image, these came on top.</summary>
 /// <param name="Name">How it was made, for the failure message.</param>
-/// <param name="LeastVersion">The oldest content it may recover to.</param>
+/// <param name="Moment">The crash came right before it.</param>
+/// <param name="IsPowerCut">Else the process died.</param>
 /// <param name="Writes">What survived of the rest, in the order in which it reached the disk.</param>
-public sealed record CrashState(string Name, int LeastVersion, IReadOnlyList<SurvivingWrite> Writes)
+public sealed record CrashState(string Name, long Moment, bool IsPowerCut, IReadOnlyList<SurvivingWrite> Writes)
 {
+    public override string ToString() => $"{(IsPowerCut ? "power cut" : "process death")} before moment {Moment}: {Name}";
+
     public void ApplyTo(DiskImage image)
     {
-        foreach (SurvivingWrite write in Writes) { Apply(image, write.Entry, write.KeptSectors); }
+        foreach (SurvivingWrite write in Writes) { Apply(image, write); }
     }
 
-    public static void Apply(DiskImage image, BdevTraceEntry entry, Func<int, bool>? keptSectors = null)
+    private static void Apply(DiskImage image, SurvivingWrite write)
     {
-        if (keptSectors is null)
+        if (write.KeptSectors is not { } isKept)
         {
-            if (entry.Operation == BdevOperations.Write) { image.Write(entry.OffsetBytes, entry.Data); }
-            else { image.Clear(entry.OffsetBytes, entry.LengthBytes); }
+            image.Apply(write.Entry);
             return;
         }
-        for (int sector = 0; sector < entry.LengthBytes / DiskImage.SectorBytes; sector++)
+        for (int sector = 0; sector < write.Entry.LengthBytes / DiskImage.SectorBytes; sector++)
         {
-            if (!keptSectors(sector)) { continue; }
-            int offset = sector * DiskImage.SectorBytes;
-            if (entry.Operation == BdevOperations.Write) { image.Write(entry.OffsetBytes + offset, entry.Data.AsSpan(offset, DiskImage.SectorBytes)); }
-            else { image.Clear(entry.OffsetBytes + offset, DiskImage.SectorBytes); }
+            if (isKept(sector)) { image.Apply(write.Entry, (long)sector * DiskImage.SectorBytes, DiskImage.SectorBytes); }
         }
     }
 }

@@ -16,26 +16,27 @@ public sealed class CrashStates(CrashTrace trace, int seed, int randomSubsets)
         long[] durableMoments = trace.DurableMoments();
         var applied = new bool[durableMoments.Length];
         IEnumerable<long> moments = trace.Entries.Where(entry => entry.IsFlush && entry.IsCompleted && entry.Result == Errno.None)
-            .Select(flush => flush.CompletedAt).Append(trace.EndMoment).Distinct().Order();
+            .Select(flush => flush.CompletedAt).Append(trace.Now).Distinct().Order();
         foreach (long moment in moments)
         {
-            var open = new List<BdevTraceEntry>();
-            for (int i = 0; i < applied.Length && trace.Entries[i].StartedAt < moment; i++)
+            List<BdevTraceEntry> open = ApplyDurable(image, applied, durableMoments, moment);
+            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of(open)) { yield return new CrashState(name, moment, IsPowerCut: true, writes); }
+        }
+    }
+
+    /// <summary>The telling states at some moments: everything not flushed lost, everything kept (which is also what the death of the process leaves), a few random subsets, one torn.</summary>
+    public IEnumerable<CrashState> At(DiskImage image, IReadOnlyList<long> moments)
+    {
+        var choices = new SurvivalChoices(_random, randomSubsets);
+        long[] durableMoments = trace.DurableMoments();
+        var applied = new bool[durableMoments.Length];
+        foreach (long moment in moments)
+        {
+            List<BdevTraceEntry> open = ApplyDurable(image, applied, durableMoments, moment);
+            bool isQuiet = open.TrueForAll(entry => entry.CompletedAt < moment);
+            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Few(open))
             {
-                BdevTraceEntry entry = trace.Entries[i];
-                if (entry.IsFlush || applied[i]) { continue; }
-                if (durableMoments[i] < moment)
-                {
-                    CrashState.Apply(image, entry);
-                    applied[i] = true;
-                }
-                else { open.Add(entry); }
-            }
-            image.Keep();
-            int least = trace.LeastAfterPowerCut(moment);
-            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of(open))
-            {
-                yield return new CrashState($"power cut before moment {moment}: {name}", least, writes);
+                yield return new CrashState(name, moment, IsPowerCut: !isQuiet || writes.Count < open.Count || name != SurvivalChoices.All, writes);
             }
         }
     }
@@ -54,19 +55,34 @@ public sealed class CrashStates(CrashTrace trace, int seed, int randomSubsets)
             {
                 // Right before this completion becomes known the states with it in flight have been shown; from here on it is certain.
                 inFlight.Remove(entry);
-                CrashState.Apply(image, entry);
+                image.Apply(entry);
                 image.Keep();
             }
-            int least = trace.LeastAfterProcessDeath(moment);
             if (moment != entry.StartedAt)
             {
-                yield return new CrashState($"process death after moment {moment}: nothing of {inFlight.Count} in flight", least, []);
+                yield return new CrashState($"nothing of {inFlight.Count} in flight", moment + 1, IsPowerCut: false, []);
                 continue;
             }
-            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of([.. inFlight.TakeLast(4)]))
-            {
-                yield return new CrashState($"process death after moment {moment}: {name}", least, writes);
-            }
+            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of([.. inFlight.TakeLast(4)])) { yield return new CrashState(name, moment + 1, IsPowerCut: false, writes); }
         }
+    }
+
+    /// <summary>What is certain before the moment goes to the disk; the rest that has been started is returned.</summary>
+    private List<BdevTraceEntry> ApplyDurable(DiskImage image, bool[] applied, long[] durableMoments, long moment)
+    {
+        var open = new List<BdevTraceEntry>();
+        for (int i = 0; i < applied.Length && trace.Entries[i].StartedAt < moment; i++)
+        {
+            BdevTraceEntry entry = trace.Entries[i];
+            if (entry.IsFlush || applied[i]) { continue; }
+            if (durableMoments[i] < moment)
+            {
+                image.Apply(entry);
+                applied[i] = true;
+            }
+            else { open.Add(entry); }
+        }
+        image.Keep();
+        return open;
     }
 }

@@ -4,49 +4,28 @@ using VhostFs.Linux;
 namespace VhostFs.Crash.Tests.Explorer;
 
 /// <summary>What one run of a workload did to the disk, and what it was promised, on one scale of moments.</summary>
-public sealed class CrashTrace
+public sealed class CrashTrace(RecordingBdev recording, DiskImage image)
 {
-    private readonly RecordingBdev _recording;
-    private readonly List<(long Moment, int Version)> _replied = [];
-    private readonly List<(long Moment, int Version)> _durable = [];
-    private readonly List<ulong> _versions = [];
-
-    public CrashTrace(RecordingBdev recording, byte[] image)
-    {
-        _recording = recording;
-        Image = image;
-    }
+    private readonly SortedDictionary<string, ContentHistory> _histories = new(StringComparer.Ordinal);
 
     /// <summary>The disk before the first recorded operation.</summary>
-    public byte[] Image { get; }
+    public DiskImage Image => image;
 
-    public IReadOnlyList<BdevTraceEntry> Entries => _recording.Trace;
+    public IReadOnlyList<BdevTraceEntry> Entries => recording.Trace;
 
-    public long EndMoment => _recording.Moment;
+    /// <summary>The moment of what happens next.</summary>
+    public long Now => recording.Moment;
 
-    /// <summary>Hashes of the content after each change, in the order of the changes. Version 0 is the content before.</summary>
-    public IReadOnlyList<ulong> Versions => _versions;
+    /// <summary>What there is, and was, on the disk: one history for each part whose changes have an order of their own.</summary>
+    public IReadOnlyDictionary<string, ContentHistory> Histories => _histories;
 
-    public int CurrentVersion => _versions.Count - 1;
-
-    /// <summary>The content has changed; a crash from now on may recover to this.</summary>
-    public void AddVersion(ulong contentHash) => _versions.Add(contentHash);
-
-    /// <summary>A change was replied to: the death of the process must not take it.</summary>
-    public void Replied(int version) => Promise(_replied, version);
-
-    /// <summary>A sync was replied to: a power cut must not take what was committed before it.</summary>
-    public void Durable(int version)
+    public ContentHistory Begin(string name, ulong hash)
     {
-        Promise(_durable, version);
-        Promise(_replied, version);
+        var history = new ContentHistory(() => recording.Moment);
+        history.AddAt(-1, hash);
+        _histories.Add(name, history);
+        return history;
     }
-
-    /// <summary>The lowest version that may be found after a power cut at this moment.</summary>
-    public int LeastAfterPowerCut(long moment) => Least(_durable, moment);
-
-    /// <summary>The lowest version that may be found after the process died at this moment.</summary>
-    public int LeastAfterProcessDeath(long moment) => Least(_replied, moment);
 
     /// <summary>Two writes to the same bytes at once: the disk may keep either. Null when there are none.</summary>
     public string? FindOverlappingWrites()
@@ -71,28 +50,18 @@ public sealed class CrashTrace
     /// <summary>For each entry the moment from which on it is certainly on the disk after a power cut; <see cref="long.MaxValue"/>: never.</summary>
     public long[] DurableMoments()
     {
-        BdevTraceEntry[] flushes = [.. Entries.Where(entry => entry.IsFlush && entry.IsCompleted && entry.Result == Errno.None)];
-        return [.. Entries.Select(entry => entry.IsCompleted && entry.Result == Errno.None
-            ? flushes.Where(flush => flush.StartedAt > entry.CompletedAt).Select(flush => flush.CompletedAt).DefaultIfEmpty(long.MaxValue).Min()
-            : long.MaxValue)];
-    }
-
-    private void Promise(List<(long Moment, int Version)> promises, int version)
-    {
-        int least = promises.Count == 0 ? 0 : promises[^1].Version;
-        promises.Add((_recording.Moment, Math.Max(version, least)));
-    }
-
-    // A promise made at moment m follows operations that completed before m.
-    private static int Least(List<(long Moment, int Version)> promises, long moment)
-    {
-        int low = 0, high = promises.Count;
-        while (low < high)
+        // Backwards: of the flushes that start later, the one that ends first.
+        BdevTraceEntry[] flushes = [.. Entries.Where(entry => entry.IsFlush && entry.IsCompleted && entry.Result == Errno.None).OrderByDescending(flush => flush.StartedAt)];
+        (int Index, BdevTraceEntry Entry)[] done = [.. Entries.Index().Where(e => e.Item.IsCompleted && e.Item.Result == Errno.None).OrderByDescending(e => e.Item.CompletedAt)];
+        long[] moments = new long[Entries.Count];
+        Array.Fill(moments, long.MaxValue);
+        long earliest = long.MaxValue;
+        int next = 0;
+        foreach ((int index, BdevTraceEntry entry) in done)
         {
-            int middle = (low + high) / 2;
-            if (promises[middle].Moment <= moment) { low = middle + 1; }
-            else { high = middle; }
+            for (; next < flushes.Length && flushes[next].StartedAt > entry.CompletedAt; next++) { earliest = Math.Min(earliest, flushes[next].CompletedAt); }
+            moments[index] = earliest;
         }
-        return low == 0 ? 0 : promises[low - 1].Version;
+        return moments;
     }
 }

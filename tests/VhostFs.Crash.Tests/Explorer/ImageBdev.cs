@@ -7,6 +7,7 @@ namespace VhostFs.Crash.Tests.Explorer;
 /// <summary>A <see cref="DiskImage"/> as a bdev; everything completes at once.</summary>
 public sealed class ImageBdev(DiskImage image) : IBdev
 {
+    private DiskImage _image = image;
     private string? _owner;
 
     public event Action<long>? Resized { add { } remove { } }
@@ -15,7 +16,7 @@ public sealed class ImageBdev(DiskImage image) : IBdev
 
     public int BlockSize => DiskImage.BlockBytes;
 
-    public long SizeBytes => image.LengthBytes;
+    public long SizeBytes => _image.LengthBytes;
 
     public int BufferAlignment => 1;
 
@@ -23,9 +24,20 @@ public sealed class ImageBdev(DiskImage image) : IBdev
 
     public bool SupportsUnmap => true;
 
-    public bool UnmapReadsZero => true;
+    public bool UnmapReadsZero => _image.DiscardedByte == 0;
 
     public BdevStatistics Statistics { get; } = new();
+
+    /// <summary>From here on everything goes to a copy; returns the disk as it is now.</summary>
+    public DiskImage Detach()
+    {
+        DiskImage now = _image;
+        _image = now.Fork();
+        return now;
+    }
+
+    /// <summary>From here on this is the disk.</summary>
+    public void Attach(DiskImage disk) => _image = disk;
 
     public IoTask<IoResult> ReadAsync(long offsetBytes, IoVecs target)
     {
@@ -34,7 +46,7 @@ public sealed class ImageBdev(DiskImage image) : IBdev
         long at = offsetBytes;
         foreach (IoVec vector in target.AsSpan())
         {
-            image.Read(at, vector.Span);
+            _image.Read(at, vector.Span);
             at += vector.Length;
         }
         return new(new IoResult((int)(at - offsetBytes)));
@@ -47,7 +59,7 @@ public sealed class ImageBdev(DiskImage image) : IBdev
         long at = offsetBytes;
         foreach (IoVec vector in source.AsSpan())
         {
-            image.Write(at, vector.Span);
+            _image.Write(at, vector.Span);
             at += vector.Length;
         }
         return new(new IoResult((int)(at - offsetBytes)));
@@ -55,12 +67,17 @@ public sealed class ImageBdev(DiskImage image) : IBdev
 
     public IoTask<Errno> FlushAsync() => new(Errno.None);
 
-    public IoTask<Errno> UnmapAsync(long offsetBytes, long lengthBytes) => WriteZeroesAsync(offsetBytes, lengthBytes);
+    public IoTask<Errno> UnmapAsync(long offsetBytes, long lengthBytes)
+    {
+        Errno refused = BdevChecks.Range(this, offsetBytes, lengthBytes);
+        if (refused == Errno.None) { _image.Discard(offsetBytes, lengthBytes); }
+        return new(refused);
+    }
 
     public IoTask<Errno> WriteZeroesAsync(long offsetBytes, long lengthBytes)
     {
         Errno refused = BdevChecks.Range(this, offsetBytes, lengthBytes);
-        if (refused == Errno.None) { image.Clear(offsetBytes, lengthBytes); }
+        if (refused == Errno.None) { _image.Clear(offsetBytes, lengthBytes); }
         return new(refused);
     }
 

@@ -11,6 +11,23 @@ public sealed class SurvivalChoices(Random random, int randomSubsets)
     private const int MaxTorn = 12;
     private const int SectorsPerBlock = DiskImage.BlockBytes / DiskImage.SectorBytes;
 
+    public const string All = "all";
+
+    /// <summary>A handful: none, all, random subsets, the last one torn.</summary>
+    public IEnumerable<(string Name, IReadOnlyList<SurvivingWrite> Writes)> Few(IReadOnlyList<BdevTraceEntry> open)
+    {
+        yield return (All, Subset(open, _ => true));
+        if (open.Count == 0) { yield break; }
+        yield return ("none", []);
+        for (int n = 0; n < randomSubsets && open.Count > 1; n++)
+        {
+            uint mask = (uint)random.Next();
+            yield return ($"random subset {n}", Subset(open, i => (mask & (1u << (i % 31))) != 0));
+        }
+        ulong kept = (ulong)random.NextInt64();
+        yield return ("the last one torn", TornAt(open, open.Count - 1, sector => (BitOperations.RotateRight(kept, sector) & 1) != 0));
+    }
+
     public IEnumerable<(string Name, IReadOnlyList<SurvivingWrite> Writes)> Of(IReadOnlyList<BdevTraceEntry> open)
     {
         if (open.Count <= MaxExhaustive)
@@ -20,7 +37,7 @@ public sealed class SurvivalChoices(Random random, int randomSubsets)
         else
         {
             yield return ("none", []);
-            yield return ("all", Subset(open, _ => true));
+            yield return (All, Subset(open, _ => true));
             foreach (int i in Sample(open.Count, MaxSingles))
             {
                 yield return ($"all but {i}", Subset(open, other => other != i));

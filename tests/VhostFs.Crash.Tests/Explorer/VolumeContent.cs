@@ -5,65 +5,52 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Crash.Tests.Explorer;
 
-/// <summary>Everything in a volume of the raw workload: all items of the tree, and the bytes of its blobs, whose sizes are in their Inode items.</summary>
+/// <summary>Reads volumes of the pool workload: all items that a user put there, and the bytes of its blobs, whose sizes are in their Inode items.</summary>
 public static class VolumeContent
 {
     public const int SizeItemBytes = 16;
 
-    /// <summary>Hashes all items; adds the blobs that they announce. The nodes must be in memory (else NotResident).</summary>
-    public static Errno HashItems(Volume volume, ref ContentHash hash, Dictionary<ulong, long>? blobSizes)
+    private const int ChunkBytes = 256 * 1024;
+
+    /// <summary>Every volume of a pool.</summary>
+    public static async IoTask<string?> ReadPoolAsync(Pool pool, Dictionary<string, ulong> found)
     {
-        TreeKey from = TreeKey.Min;
-        for (;;)
+        foreach (VolumeInfo info in pool.Volumes)
         {
-            Errno found = volume.TryNext(from, TreeKey.Max, out TreeKey key, out ReadOnlySpan<byte> value);
-            if (found == Errno.ENOENT) { return Errno.None; }
-            if (found != Errno.None) { return found; }
-            hash.Add(key.Object);
-            hash.Add(key.Item);
-            hash.Add(value);
-            if (blobSizes is not null && key.Object != 0 && key.Type == ItemType.Inode && value.Length == SizeItemBytes)
-            {
-                blobSizes[key.Object] = BinaryPrimitives.ReadInt64LittleEndian(value);
-            }
-            from = key.Next();
+            OpenResult<Volume> volume = await pool.OpenVolumeAsync(info.Name);
+            if (volume.Value is null) { return volume.Error; }
+            var model = new VolumeModel(info.Name);
+            if (await ReadAsync(volume.Value, model) is { } problem) { return $"volume '{info.Name}': {problem}"; }
+            found.Add(HistoryOf(info.Id), model.Hash);
         }
+        return null;
     }
 
-    public static void HashBlob(ref ContentHash hash, ulong blob, ReadOnlySpan<byte> content)
-    {
-        hash.Add(blob);
-        hash.Add(content);
-    }
+    public static string HistoryOf(ulong volumeId) => $"volume {volumeId}";
 
-    /// <summary>Reads the whole volume: its hash, and the blobs' bytes into <paramref name="blobs"/>.</summary>
-    public static async IoTask<(ulong Hash, string? Problem)> ReadAsync(Volume volume, SortedDictionary<ulong, byte[]> blobs)
+    public static async IoTask<string?> ReadAsync(Volume volume, VolumeModel model)
     {
-        var sizes = new Dictionary<ulong, long>();
-        ContentHash hash = default;
+        var sizes = new List<(ulong Blob, long Size)>();
+        TreeKey from = new(1, 0);
         for (;;)
         {
-            hash = default;
-            sizes.Clear();
-            Errno hashed = HashItems(volume, ref hash, sizes);
-            if (hashed == Errno.None) { break; }
-            if (hashed != Residency.NotResident) { return (0, $"an item cannot be read: {hashed}"); }
-            Errno loaded = await volume.LoadMissingAsync();
-            if (loaded != Errno.None) { return (0, $"a node cannot be loaded: {loaded}"); }
+            Errno found = TryReadItem(volume, model, sizes, ref from);
+            if (found == Errno.None) { continue; }
+            if (found == Errno.ENOENT) { break; }
+            if (found == Residency.NotResident) { found = await volume.LoadMissingAsync(); }
+            if (found != Errno.None) { return $"an item cannot be read: {found}"; }
         }
-        foreach ((ulong blob, long size) in sizes.OrderBy(entry => entry.Key))
+        foreach ((ulong blob, long size) in sizes)
         {
             byte[] content = new byte[size];
-            if (await ReadBlobAsync(volume, blob, content) is { } problem) { return (0, problem); }
-            blobs[blob] = content;
-            HashBlob(ref hash, blob, content);
+            if (await ReadBlobAsync(volume, blob, content) is { } problem) { return problem; }
+            model.SetBlob(blob, content);
         }
-        return (hash.Value, null);
+        return null;
     }
 
     public static async IoTask<string?> ReadBlobAsync(Volume volume, ulong blob, byte[] content)
     {
-        const int ChunkBytes = 256 * 1024;
         if (content.Length == 0) { return null; }
         using var buffer = new NativeBuffer(Math.Min(content.Length, ChunkBytes));
         using var vectors = new IoVecList(1);
@@ -78,5 +65,20 @@ public static class VolumeContent
             done += length;
         }
         return null;
+    }
+
+    private static Errno TryReadItem(Volume volume, VolumeModel model, List<(ulong Blob, long Size)> sizes, ref TreeKey from)
+    {
+        Errno found = volume.TryNext(from, TreeKey.Max, out TreeKey key, out ReadOnlySpan<byte> value);
+        if (found != Errno.None) { return found; }
+        from = key.Next();
+        if (key.Type == ItemType.Extent) { return Errno.None; } // how blobs are stored is not content
+        if (key.Type == ItemType.Inode)
+        {
+            if (value.Length != SizeItemBytes) { return Errno.EIO; }
+            sizes.Add((key.Object, BinaryPrimitives.ReadInt64LittleEndian(value)));
+        }
+        model.Put(key, value);
+        return Errno.None;
     }
 }

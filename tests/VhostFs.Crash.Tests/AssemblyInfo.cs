@@ -1,0 +1,4 @@
+using Xunit;
+
+// Campaigns take all cores by themselves.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]

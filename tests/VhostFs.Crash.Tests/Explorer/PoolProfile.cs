@@ -1,0 +1,94 @@
+namespace VhostFs.Crash.Tests.Explorer;
+
+/// <summary>What a client of the pool workload may do next.</summary>
+public enum PoolOperation
+{
+    Items,
+    LargeItems,
+    SmallWrite,
+    BlockWrite,
+    LargeWrite,
+    Truncate,
+    Drop,
+    Allocate,
+    Read,
+    Sync,
+    Pause,
+
+    /// <summary>Does nothing until the engine has begun to unmap, or long enough that it should have.</summary>
+    RestUntilUnmap,
+    ReopenVolume,
+
+    /// <summary>Deletes the client's volume and makes it anew.</summary>
+    ReplaceVolume,
+}
+
+/// <summary>One way to live on a pool: each leads the engine somewhere that the others do not reach.</summary>
+public sealed record PoolProfile(string Name, params (int Weight, PoolOperation Operation)[] Operations)
+{
+    public long DiskBytes { get; init; } = 12 << 20;
+
+    public bool DataChecksums { get; init; } = true;
+
+    public int Clients { get; init; } = 4;
+
+    /// <summary>Each client has a volume to itself; else they share one.</summary>
+    public bool OwnVolumes { get; init; }
+
+    public int Phases { get; init; } = 2;
+
+    public int OperationsPerClient { get; init; } = 24;
+
+    public long NodeCacheBytes { get; init; } = 64 << 20;
+
+    public Slowness Slowness { get; init; } = new();
+
+    public bool UnmapReadsZero { get; init; } = true;
+
+    /// <summary>Keys that one client puts, and items that are there from the beginning.</summary>
+    public int ItemKeys { get; init; } = 60;
+
+    public int PrefilledItems { get; init; }
+
+    public static IReadOnlyList<PoolProfile> All { get; } =
+    [
+        Mixed("mixed"),
+        Mixed("mixed without checksums") with { DataChecksums = false, Slowness = new(Reads: 20) },
+
+        // Much is logged while a flush is under way.
+        Mixed("slow flushes", syncs: 3) with { Phases = 1, OperationsPerClient = 70, Slowness = new(Writes: 3, Flushes: 100, OneIn: 2) },
+
+        // The log goes round, and runs full while a checkpoint is under way.
+        new("full log", (20, PoolOperation.LargeItems), (70, PoolOperation.BlockWrite), (3, PoolOperation.Sync), (7, PoolOperation.Drop))
+        { Phases = 1, OperationsPerClient = 70, Slowness = new(Writes: 4, Flushes: 1500) },
+
+        // Nothing is free that was not freed a moment ago.
+        new("full disk",
+            (10, PoolOperation.Items), (15, PoolOperation.SmallWrite), (25, PoolOperation.LargeWrite), (8, PoolOperation.BlockWrite), (8, PoolOperation.Truncate), (10, PoolOperation.Drop),
+            (6, PoolOperation.Allocate), (8, PoolOperation.Read), (8, PoolOperation.Sync), (2, PoolOperation.Pause))
+        { DiskBytes = 8 << 20, Phases = 1, OperationsPerClient = 40, Slowness = new(Reads: 100), DataChecksums = false },
+
+        // Space is given back to the device, and wanted at that very moment.
+        new("unmaps", (30, PoolOperation.LargeWrite), (10, PoolOperation.BlockWrite), (20, PoolOperation.Drop), (10, PoolOperation.Truncate), (5, PoolOperation.Sync), (25, PoolOperation.RestUntilUnmap))
+        { DiskBytes = 9 << 20, Phases = 1, OperationsPerClient = 24, Slowness = new(Unmaps: 60), UnmapReadsZero = false },
+
+        // Nodes are evicted, loaded again, cloned, joined and split.
+        new("small cache",
+            (55, PoolOperation.LargeItems), (10, PoolOperation.Items), (10, PoolOperation.SmallWrite), (5, PoolOperation.Drop), (10, PoolOperation.Sync), (5, PoolOperation.Pause), (5, PoolOperation.ReopenVolume))
+        { DiskBytes = 20 << 20, Clients = 3, Phases = 2, NodeCacheBytes = 256 << 10, ItemKeys = 160, PrefilledItems = 300, OwnVolumes = false },
+
+        // Volumes come and go beside others that work.
+        new("volumes",
+            (20, PoolOperation.Items), (20, PoolOperation.SmallWrite), (20, PoolOperation.LargeWrite), (8, PoolOperation.Drop), (8, PoolOperation.Sync), (4, PoolOperation.Pause),
+            (8, PoolOperation.ReopenVolume), (12, PoolOperation.ReplaceVolume))
+        { DiskBytes = 18 << 20, Clients = 3, OwnVolumes = true, OperationsPerClient = 20 },
+    ];
+
+    public static PoolProfile Named(string name) => All.Single(profile => profile.Name == name);
+
+    public override string ToString() => Name;
+
+    private static PoolProfile Mixed(string name, int syncs = 10) => new(name,
+        (25, PoolOperation.Items), (15, PoolOperation.SmallWrite), (20, PoolOperation.BlockWrite), (8, PoolOperation.LargeWrite), (7, PoolOperation.Truncate), (4, PoolOperation.Drop),
+        (4, PoolOperation.Allocate), (3, PoolOperation.Read), (syncs, PoolOperation.Sync), (4, PoolOperation.Pause));
+}
