@@ -6,6 +6,7 @@ using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.ProgramTests.Campaigns;
 using VhostFs.Failure.Tests;
 using VhostFs.Scale.Tests;
+using VhostFs.Model.Tests;
 
 namespace VhostFs.Soak;
 
@@ -27,6 +28,7 @@ internal static class Program
         new NthFailureCampaign(),
         new ScaleCampaign(),
         new EnduranceCampaign(),
+        new ModelCampaign(),
     ];
 
     private static int Main(string[] arguments)

@@ -1,0 +1,2 @@
+// A campaign takes both processors.
+[assembly: Xunit.CollectionBehavior(DisableTestParallelization = true)]
