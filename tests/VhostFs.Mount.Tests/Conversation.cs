@@ -21,19 +21,20 @@ sealed class Conversation : IDisposable
     public bool Send(string line) => _command.Send(line);
 
     /// <summary>The next line that begins so; those before it are skipped and kept for messages.</summary>
-    public string WaitFor(string beginning)
+    public string WaitFor(string beginning) => Next(beginning) ?? throw new FindingException($"no line '{beginning}', it has ended:\n{Said()}");
+
+    /// <summary>As <see cref="WaitFor"/>, but null when the program has ended.</summary>
+    public string? Next(string beginning)
     {
         long start = Stopwatch.GetTimestamp();
         while (Stopwatch.GetElapsedTime(start) < s_patience)
         {
-            if (TryTake(100) is not { } line)
-            {
-                if (_command.HasExited && _lines.Count == 0 && TryTake(500) is null) { break; }
-                continue;
-            }
-            if (line.StartsWith(beginning, StringComparison.Ordinal)) { return line; }
+            string? line = TryTake(100);
+            // The last lines may come after the end.
+            if (line is null && _command.HasExited && (line = TryTake(300)) is null) { return null; }
+            if (line?.StartsWith(beginning, StringComparison.Ordinal) == true) { return line; }
         }
-        throw new FindingException($"no line '{beginning}'{(_command.HasExited ? ", it has ended" : "")}:\n{Said()}");
+        throw new FindingException($"no line '{beginning}' within {s_patience.TotalSeconds} s:\n{Said()}");
     }
 
     /// <summary>A line that has come, if one has.</summary>
