@@ -8,6 +8,7 @@ static class Needs
     /// <summary>Null, or why nothing can be mounted here.</summary>
     public static string? Mount { get; } =
         !File.Exists("/dev/fuse") ? "there is no /dev/fuse" :
+        Find("gcc") is null ? "there is no C compiler (vm/prepare installs one)" :
         !Environment.IsPrivilegedProcess ? "only root can mount with all options, take a dead mount away and become other users" : null;
 
     /// <summary>Null, or why this program cannot be run.</summary>
