@@ -92,16 +92,16 @@ public sealed class DeviceChannel : IDisposable
             }
             _ = _reactor.TryPoll(_poller); // while requests come densely, the reactor looks for the next one before it sleeps
             IoResult read = await _reactor.Ring.ReadAsync(_device, request.Target, StreamOffset, out _reading);
-            if (!read.IsError) { Take(request, read.Bytes); }
-            else
+            if (read.Value > 0)
             {
-                _pool.Return(request);
-                if (IsEnd(read.Errno)) { break; }
-                // Kernels that do not wait for a non-blocking descriptor say EAGAIN.
-                if (read.Errno == Errno.EAGAIN) { await _reactor.Ring.PollAsync(_device, POLLIN, out _reading); }
+                Take(request, read.Bytes);
+                if (!TakeMore()) { break; }
                 continue;
             }
-            if (!TakeMore()) { break; }
+            _pool.Return(request);
+            if (IsEnd(read)) { break; }
+            // Kernels that do not wait for a non-blocking descriptor say EAGAIN.
+            if (read.Errno == Errno.EAGAIN) { await _reactor.Ring.PollAsync(_device, POLLIN, out _reading); }
         }
         await DrainAsync();
         _server.Reset();
@@ -118,10 +118,10 @@ public sealed class DeviceChannel : IDisposable
         for (int left = ReadsPerRound; left > 0 && !_isStopping && _pool.TryRent(out DeviceRequest request); left--)
         {
             IoResult read = FileCalls.Read(_device, request.Target);
-            if (read.IsError)
+            if (read.Value <= 0)
             {
                 _pool.Return(request);
-                return !IsEnd(read.Errno);
+                return !IsEnd(read);
             }
             Take(request, read.Bytes);
         }
@@ -173,16 +173,16 @@ public sealed class DeviceChannel : IDisposable
     }
 
     // ENOENT, EINTR: the request went away while it was being read. Everything unknown ends the channel: it would come again at once.
-    private bool IsEnd(Errno errno)
+    private bool IsEnd(IoResult read)
     {
-        switch (errno)
+        switch (read.Errno)
         {
             case Errno.EAGAIN or Errno.EINTR or Errno.ENOENT:
                 return false;
             case Errno.ENODEV or Errno.ECONNABORTED or Errno.ECANCELED:
                 return true;
             default:
-                _warn($"/dev/fuse cannot be read: {errno}");
+                _warn($"/dev/fuse cannot be read: {read}");
                 return true;
         }
     }

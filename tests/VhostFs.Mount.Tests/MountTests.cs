@@ -125,6 +125,28 @@ public sealed class MountTests
         Assert.Equal(0, process.Wait(TimeSpan.FromSeconds(60)).ExitStatus);
     }
 
+    [UserMountFact]
+    public void A_user_mounts_through_fusermount3_and_keeps_others_out()
+    {
+        using var volume = new MountedVolume();
+        foreach (string path in (string[])[volume.Folder, volume.Image, volume.MountPoint]) { Assert.Equal(0, Command.Run("/bin/chown", ["65534:65534", path]).ExitStatus); }
+        var mounted = new ManualResetEventSlim();
+        using var process = new Command("setpriv", [.. Needs.AsUser, Repository.Daemon, "mount", volume.Image, volume.MountPoint, "-o", "noatime,fsname=with\\,comma"], onErrorLine: line =>
+        {
+            if (line.Contains("mounted volume", StringComparison.Ordinal)) { mounted.Set(); }
+        });
+        Assert.True(mounted.Wait(TimeSpan.FromSeconds(60)), process.Error);
+        Assert.Contains($"with,comma {volume.MountPoint} fuse.vhostfs rw,nosuid,nodev,noatime,user_id=65534", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+        // The root directory of a new volume is root's; a user of his own pool cannot write there, but read.
+        Finished listed = Command.Run("setpriv", [.. Needs.AsUser, "/bin/ls", "-la", volume.MountPoint]);
+        Assert.True(listed.ExitStatus == 0, listed.Error);
+        Assert.Throws<UnauthorizedAccessException>(() => Directory.GetFiles(volume.MountPoint)); // not even root, without allow_other
+        Finished unmounted = Command.Run("setpriv", [.. Needs.AsUser, "fusermount3", "-u", volume.MountPoint]);
+        Assert.True(unmounted.ExitStatus == 0, unmounted.Error);
+        Assert.Equal(0, process.Wait(TimeSpan.FromSeconds(60)).ExitStatus);
+        volume.ExpectClean();
+    }
+
     private static void RunPosixChecks(string options)
     {
         using MountedVolume volume = new MountedVolume(options: options).Start();

@@ -15,9 +15,22 @@ static class Needs
     public static string? Program(string name, string package) =>
         Mount ?? (Find(name) is null ? $"{name} is not installed (Debian: {package})" : null);
 
+    /// <summary>Null, or why another user than root cannot mount here.</summary>
+    public static string? UserMount { get; } = Program("fusermount3", "fuse3") ?? Program("setpriv", "util-linux")
+        ?? (Command.Run("setpriv", [.. AsUser, Repository.Daemon, "--version"]).ExitStatus != 0 ? "a user who is not root cannot run the program where it was built" : null);
+
+    /// <summary>Arguments of setpriv before the program to run as a user without any rights.</summary>
+    public static string[] AsUser => ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
     /// <summary>The path of a program, or null.</summary>
     public static string? Find(string name) =>
         (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Append("/usr/sbin").Append("/sbin").Select(folder => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+}
+
+/// <summary>A test that mounts without being root.</summary>
+sealed class UserMountFactAttribute : FactAttribute
+{
+    public UserMountFactAttribute() => Skip = Needs.UserMount;
 }
 
 /// <summary>A test that mounts.</summary>

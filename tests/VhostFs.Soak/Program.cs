@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
+using VhostFs.Mount.Tests.Campaigns;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.ProgramTests.Campaigns;
 using VhostFs.Failure.Tests;
@@ -29,6 +30,12 @@ internal static class Program
         new ScaleCampaign(),
         new EnduranceCampaign(),
         new ModelCampaign(),
+        new FsxCampaign(),
+        new KillSoakCampaign(),
+        AppCrashCampaign.Sqlite,
+        AppCrashCampaign.Git,
+        AppCrashCampaign.RocksDb,
+        AppCrashCampaign.Postgres,
     ];
 
     private static int Main(string[] arguments)

@@ -45,6 +45,7 @@ sealed class GitApplication : Application
         string last = Succeed("git", "-C", repository, "show", "HEAD:file");
         if (last != string.Create(CultureInfo.InvariantCulture, $"content {commits - 1}\n")) { throw new FindingException($"the last of {commits} commits holds '{last}'"); }
         Succeed("git", "-C", repository, "reset", "-q", "--hard");
+        Succeed("git", "-C", repository, "clean", "-q", "-f", "-d"); // files of a commit that was not to be
         if (Succeed("git", "-C", repository, "status", "--porcelain").Length > 0) { throw new FindingException("the working tree is not clean after a reset"); }
         _promised = commits;
     }

@@ -41,7 +41,7 @@ sealed partial class RocksDbApplication : Application
         for (int i = 0; i < keys.Length; i++)
         {
             // The number, most significant byte first, and eight '0' as filling.
-            if (!keys[i].StartsWith(i.ToString("'0x'X16", CultureInfo.InvariantCulture), StringComparison.Ordinal)) { throw new FindingException($"key {i} of {keys.Length} is {keys[i]}"); }
+            if (!keys[i].StartsWith(string.Create(CultureInfo.InvariantCulture, $"0x{i:X16}"), StringComparison.Ordinal)) { throw new FindingException($"key {i} of {keys.Length} is {keys[i]}"); }
         }
         ExpectCount("keys", keys.Length, _promised, long.MaxValue);
         Directory.Delete(Database(volume), recursive: true);
