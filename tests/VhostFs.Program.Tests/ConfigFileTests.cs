@@ -52,6 +52,15 @@ public class ConfigFileTests
     }
 
     [Fact]
+    public void A_volatile_bdev_is_read_whole()
+    {
+        ServeConfig config = Load(Good.Replace("\"kind\": \"delay\", \"base\": \"disk0\", \"read_us\": 5, \"write_us\": 6, \"flush_us\": 7",
+            "\"kind\": \"volatile\", \"base\": \"disk0\", \"seed\": 8, \"early_percent\": 9", StringComparison.Ordinal), out List<ConfigError> errors)!;
+        Assert.Empty(errors);
+        Assert.Equal((BdevKind.Volatile, "disk0", 8, 9), (config.Bdevs[1].Kind, config.Bdevs[1].Base, config.Bdevs[1].Seed, config.Bdevs[1].EarlyPercent));
+    }
+
+    [Fact]
     public void Relative_paths_are_relative_to_the_file()
     {
         ServeConfig config = ConfigFile.Parse("/etc/vhostfs/config.json", Encoding.UTF8.GetBytes(Good), [])!;

@@ -109,7 +109,7 @@ public sealed class VolatileBdevTests : IDisposable
         Assert.Equal(0xCC, Read(_disk, 5));
     }
 
-    private void Write(IBdev bdev, int block, byte value)
+    private void Write(VolatileBdev bdev, int block, byte value)
     {
         _list.Clear();
         _list.Add(_buffer.Slice(0, BlockBytes));
