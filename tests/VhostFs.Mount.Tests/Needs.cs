@@ -17,6 +17,7 @@ static class Needs
 
     /// <summary>Null, or why another user than root cannot mount here.</summary>
     public static string? UserMount { get; } = Program("fusermount3", "fuse3") ?? Program("setpriv", "util-linux")
+        ?? (Command.Run("setpriv", [.. AsUser, "/usr/bin/test", "-w", "/dev/fuse"]).ExitStatus != 0 ? "/dev/fuse is root's only on this machine" : null)
         ?? (Command.Run("setpriv", [.. AsUser, Repository.Daemon, "--version"]).ExitStatus != 0 ? "a user who is not root cannot run the program where it was built" : null);
 
     /// <summary>Arguments of setpriv before the program to run as a user without any rights.</summary>

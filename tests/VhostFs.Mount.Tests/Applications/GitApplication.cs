@@ -52,6 +52,7 @@ sealed class GitApplication : Application
 
     private static string Repository(MountedVolume volume) => Path.Combine(volume.MountPoint, "repository");
 
+    // git syncs what it writes, but not the directory that a new value of a branch is renamed in: so we do.
     private static string Commit(MountedVolume volume, long number) => string.Create(CultureInfo.InvariantCulture,
-        $"cd '{Repository(volume)}' && echo 'content {number}' >file && head -c {number * 997 % 20000} /dev/urandom >blob{number % 5} && git add -A && git commit -q -m {number}");
+        $"cd '{Repository(volume)}' && echo 'content {number}' >file && head -c {number * 997 % 20000} /dev/urandom >blob{number % 5} && git add -A && git commit -q -m {number} && sync .git/refs/heads");
 }
