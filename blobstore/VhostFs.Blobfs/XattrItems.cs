@@ -120,6 +120,7 @@ internal sealed class XattrItems(Volume volume, NameHash hash)
         if (record.XattrCount == 0) { return Errno.ENODATA; }
         Errno found = TryFind(inode, name, out XattrPlace place, out _);
         if (found != Errno.None) { return found; }
+        if (record.XattrNameBytes <= name.Length) { return Errno.EIO; }
         record = record with { XattrCount = record.XattrCount - 1, XattrNameBytes = record.XattrNameBytes - (uint)(name.Length + 1) };
         return StageDelete(tx, inode, place.Position, 0, place.Chunks);
     }
@@ -127,6 +128,7 @@ internal sealed class XattrItems(Volume volume, NameHash hash)
     /// <summary>ENOSPC: the names of the inode would no longer fit in one listxattr(2).</summary>
     public static Errno CountNew(ref InodeRecord record, ReadOnlySpan<byte> name)
     {
+        if (record.XattrNameBytes > MaxListBytes) { return Errno.EIO; }
         uint bytes = record.XattrNameBytes + (uint)(name.Length + 1);
         if (bytes > MaxListBytes) { return Errno.ENOSPC; }
         record = record with { XattrCount = record.XattrCount + 1, XattrNameBytes = bytes };

@@ -66,6 +66,8 @@ internal sealed class Xattrs(BlobfsState state)
         length = 0;
         Errno found = state.Volume.TryGetInode(node, out InodeRecord record);
         if (found != Errno.None) { return found; }
+        // Both counts are the disk's word: the length of a reply is what was written to the target, and never more.
+        if (record.XattrNameBytes > XattrItems.MaxListBytes || (record.XattrCount == 0) != (record.XattrNameBytes == 0)) { return Errno.EIO; }
         if (target.IsEmpty || record.XattrCount == 0)
         {
             length = (int)record.XattrNameBytes;

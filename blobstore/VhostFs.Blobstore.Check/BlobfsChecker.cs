@@ -8,6 +8,7 @@ internal sealed class BlobfsChecker
     private const ulong RootInode = 1;
     private const ulong MaxInlineBytes = 2048;
     private const ulong MaxLinkBytes = 4095;
+    private const ulong FirstLinkBytes = 3900;
     private const byte OrphanDelete = 1, OrphanTruncate = 2;
 
     private readonly CheckReport _report;
@@ -47,6 +48,7 @@ internal sealed class BlobfsChecker
         switch (key.Type)
         {
             case ItemKey.Inline:
+                if (key.Sub == 1 && inode?.InlineBytes != FirstLinkBytes) { Error(key.Object, "its second inline item does not go on from a full first one"); }
                 if (inode is not null) { inode.InlineBytes = (inode.InlineBytes ?? 0) + (ulong)value.Length; }
                 if (key.Sub > 1) { Error(key.Object, $"inline item {key.Sub} is not possible"); }
                 break;
@@ -54,7 +56,11 @@ internal sealed class BlobfsChecker
                 if (_xattrs.Add(key, value.Span, inode is { HasXattrDebris: true }))
                 {
                     _report.Counts.Xattrs++;
-                    if (inode is not null) { inode.XattrsFound++; }
+                    if (inode is not null)
+                    {
+                        inode.XattrsFound++;
+                        inode.XattrNameBytesFound = _xattrs.NameBytes;
+                    }
                 }
                 break;
             case ItemKey.DirectoryEntry:
@@ -77,6 +83,7 @@ internal sealed class BlobfsChecker
         if (Find(number) is not { } inode) { return; }
         // A deletion takes the attributes in steps, and its count is not kept right on the way.
         if (inode.XattrsFound != inode.XattrCount && _orphans.GetValueOrDefault(number) != OrphanDelete) { Error(number, $"counts {inode.XattrCount} extended attributes, and has {inode.XattrsFound}"); }
+        else if (inode.XattrNameBytes != inode.XattrNameBytesFound && _orphans.GetValueOrDefault(number) != OrphanDelete) { Error(number, $"counts {inode.XattrNameBytes} bytes of names of attributes, and has {inode.XattrNameBytesFound}"); }
         if (inode.Blocks != mapped.Blocks) { Error(number, $"counts {inode.Blocks} blocks, and maps {mapped.Blocks}"); }
         if (inode.Type != InodeFacts.Regular && mapped.Blocks != 0) { Error(number, "maps blocks, but is not a regular file"); }
         switch (inode.Type)

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Numerics;
 using VhostFs.Reactor;
@@ -114,7 +115,7 @@ internal sealed class ExtentChecker
     /// <summary>Reads every written block and compares it with its checksum. <paramref name="images"/> stands for what recovery would write.</summary>
     public async IoTask<bool> VerifyDataAsync(BlockReader reader, IReadOnlyDictionary<ulong, ReadOnlyMemory<byte>> images)
     {
-        var buffer = new byte[GroupBlocks * BlockReader.BlockBytes];
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(GroupBlocks * BlockReader.BlockBytes);
         foreach (WrittenRun run in _written)
         {
             string where = $"{_volume}, inode {run.Inode}";
@@ -132,6 +133,7 @@ internal sealed class ExtentChecker
                 Error(where, $"logical block {run.Logical + (ulong)i} (block {run.Physical + (ulong)i}) does not match its checksum", "data");
             }
         }
+        ArrayPool<byte>.Shared.Return(buffer);
         return true;
     }
 

@@ -9,6 +9,10 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
 {
     private const int Version = 1;
 
+    /// <summary>No counter gets there in any life time.</summary>
+    public const ulong MaxCounter = 1UL << 62;
+
+
     public bool HasDataChecksums => (Flags & 1) != 0;
 
     public bool IsCleanlyClosed => (Flags & 2) != 0;
@@ -59,6 +63,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
         if (TailLsn > CheckpointLsn + 1 || TailLsn == 0) { return $"the log tail (LSN {TailLsn}) is behind the checkpoint (LSN {CheckpointLsn})"; }
         if (TailPosition > anchor.RingBlocks) { return $"the log tail at ring block {TailPosition} is outside of the ring"; }
         if (LogEpoch > poolEpoch) { return $"the log epoch {LogEpoch} is above the pool's epoch {poolEpoch}"; }
+        if (CheckpointLsn >= MaxCounter || Generation >= MaxCounter || LogEpoch >= MaxCounter || NextInode is 0 or >= MaxCounter) { return "a counter that no volume reaches"; }
         if (Height is 0 or > TreeWalker.MaxHeight) { return $"a tree of height {Height} is not possible"; }
         if (RootBirth > SnapshotEpoch) { return $"the root was born in epoch {RootBirth}, after the volume's epoch {SnapshotEpoch}"; }
         return null;
@@ -81,6 +86,9 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
 /// <summary>Where a volume begins: its header slots and its log ring.</summary>
 internal sealed record Anchor(string Name, ulong VolumeId, Guid VolumeUuid, ulong First, uint Blocks)
 {
+    public const uint MinBlocks = 256;
+    public const uint MaxBlocks = 65536;
+
     public ulong RingFirst => First + 2;
 
     public uint RingBlocks => Blocks - 4;

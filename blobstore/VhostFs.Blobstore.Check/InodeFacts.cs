@@ -17,11 +17,13 @@ internal sealed class InodeFacts
     public required uint Flags { get; init; }
     public required ulong Parent { get; init; }
     public required uint XattrCount { get; init; }
+    public required uint XattrNameBytes { get; init; }
     public required ulong EntryCount { get; init; }
 
     /// <summary>Bytes of its Inline items; null without any.</summary>
     public ulong? InlineBytes { get; set; }
     public ulong XattrsFound { get; set; }
+    public long XattrNameBytesFound { get; set; }
     public ulong EntriesFound { get; set; }
 
     /// <summary>Names that lead to it, in any directory.</summary>
@@ -52,6 +54,7 @@ internal sealed class InodeFacts
         Flags = BinaryPrimitives.ReadUInt32LittleEndian(value[36..]),
         Parent = BinaryPrimitives.ReadUInt64LittleEndian(value[48..]),
         XattrCount = BinaryPrimitives.ReadUInt32LittleEndian(value[112..]),
+        XattrNameBytes = BinaryPrimitives.ReadUInt32LittleEndian(value[116..]),
         EntryCount = BinaryPrimitives.ReadUInt64LittleEndian(value[120..]),
     };
 }

@@ -66,7 +66,7 @@ internal sealed class LogBatch
         if (!header[..8].SequenceEqual("VHFSLOGB"u8) || new Guid(header.Slice(8, 16)) != volume) { return null; }
         var batch = new LogBatch(header, position);
         long headBlocks = ((long)HeaderBytes + batch.RecordBytes + BlockBytes - 1) / BlockBytes;
-        if (batch.Epoch < logEpoch || batch.TotalBlocks == 0 || (long)batch.TotalBlocks * BlockBytes > bytes.Length || headBlocks + batch.ImageCount != batch.TotalBlocks) { return null; }
+        if (batch.Epoch < logEpoch || batch.NextInode >= Header.MaxCounter || batch.TotalBlocks == 0 || (long)batch.TotalBlocks * BlockBytes > bytes.Length || headBlocks + batch.ImageCount != batch.TotalBlocks) { return null; }
         checksumBytes = (long)batch.TotalBlocks * BlockBytes;
         ReadOnlyMemory<byte> records = bytes.Slice(HeaderBytes, (int)batch.RecordBytes);
         if (Checksum.Of(header[..CrcOffset], records.Span) != batch.Crc) { return null; }

@@ -23,6 +23,8 @@ internal readonly record struct LogOperation(LogOperationKind Kind, ItemKey Key,
 {
     private const int PrefixBytes = 4;
     private const int KeyBytes = 16;
+    private const int MaxValueBytes = 3900;
+    private const int MaxClusterBlocks = 4096;
 
     /// <summary>Takes the next operation off <paramref name="rest"/>; false when it is malformed. An image's content is filled in by the batch.</summary>
     public static bool TryTake(ref ReadOnlyMemory<byte> rest, out LogOperation operation)
@@ -42,6 +44,15 @@ internal readonly record struct LogOperation(LogOperationKind Kind, ItemKey Key,
             _ => -1,
         };
         if (bodyBytes < 0 || rest.Length - PrefixBytes < bodyBytes) { return false; }
+        bool isPossible = kind switch
+        {
+            LogOperationKind.Put or LogOperationKind.Patch => small <= MaxValueBytes,
+            LogOperationKind.Delete => small == 0,
+            LogOperationKind.Allocate or LogOperationKind.Free => small is > 0 and <= MaxClusterBlocks,
+            LogOperationKind.Data => small > 0,
+            _ => true,
+        };
+        if (!isPossible) { return false; }
         ReadOnlyMemory<byte> body = rest.Slice(PrefixBytes, bodyBytes);
         rest = rest[(PrefixBytes + bodyBytes)..];
         operation = kind switch

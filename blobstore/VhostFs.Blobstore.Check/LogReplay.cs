@@ -107,6 +107,7 @@ internal sealed class LogReplay
                 items.Put(operation.Key, operation.Bytes.ToArray());
                 break;
             case LogOperationKind.Delete:
+                if (!items.TryGet(operation.Key, out _)) { Error(lsn, $"deletes {operation.Key}, which does not exist"); }
                 items.Delete(operation.Key);
                 break;
             case LogOperationKind.Patch:

@@ -10,6 +10,9 @@ internal sealed class PoolCatalogue
     private const int RunBytes = 16;
     private const int MaxNameBytes = 255;
 
+    /// <summary>The years 1 to 9999.</summary>
+    private const long MinSeconds = -62_135_596_800, MaxSeconds = 253_402_300_799;
+
     private readonly CheckReport _report;
     private readonly ClusterMap _clusters;
     private readonly Dictionary<ulong, VolumeEntry> _volumes = [];
@@ -61,8 +64,10 @@ internal sealed class PoolCatalogue
         }
         ReadOnlySpan<byte> name = value[RecordBytes..];
         if (name.Length is 0 or > MaxNameBytes) { _report.Error("volume record", where, $"a name of {name.Length} bytes"); }
+        if (BinaryPrimitives.ReadInt64LittleEndian(value[16..]) is < MinSeconds or > MaxSeconds) { _report.Error("volume record", where, "was made at a time that no calendar has"); }
         bool beingDeleted = (BinaryPrimitives.ReadUInt32LittleEndian(value[12..]) & 1) != 0;
         string text = Encoding.UTF8.GetString(name);
+        if (text.Any(c => c is < ' ' or '/' or '\uFFFD')) { _report.Error("volume record", where, "a name that no volume can have"); }
         if (!beingDeleted && !names.Add(text)) { _report.Error("volume record", where, "another volume has the same name"); }
         _volumes[id] = new VolumeEntry(id, BinaryPrimitives.ReadUInt64LittleEndian(value), BinaryPrimitives.ReadUInt32LittleEndian(value[8..]), beingDeleted, new Guid(value.Slice(24, 16)));
     }

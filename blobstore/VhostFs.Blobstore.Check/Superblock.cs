@@ -35,6 +35,7 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
     /// <summary>Null: the geometry holds together and lies on the device.</summary>
     public string? GeometryError(ulong deviceBlocks)
     {
+        if (Epoch >= Header.MaxCounter || Generation >= Header.MaxCounter) { return "a counter that no pool reaches"; }
         if (DeviceBlocks > deviceBlocks) { return $"it was made for {DeviceBlocks} blocks, the device has {deviceBlocks}"; }
         if (ClusterBlocks is < 32 or > 4096 || (ClusterBlocks & (ClusterBlocks - 1)) != 0) { return $"a cluster of {ClusterBlocks} blocks is not a power of two in 32..4096"; }
         if (DataStart % ClusterBlocks != 0) { return $"the data start {DataStart} is not a multiple of the cluster size"; }
@@ -42,7 +43,7 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
         if (!LiesBefore(AnchorFirst, AnchorBlocks, DataStart)) { return "the anchor of volume 0 is not between the superblocks and the clusters"; }
         if (!LiesBefore(NodeAreaFirst, NodeAreaBlocks, DataStart)) { return "the node area of volume 0 is not between the superblocks and the clusters"; }
         if (AnchorFirst < NodeAreaFirst + NodeAreaBlocks && NodeAreaFirst < AnchorFirst + AnchorBlocks) { return "anchor and node area of volume 0 overlap"; }
-        if (AnchorBlocks < 16) { return "the anchor of volume 0 is shorter than 16 blocks"; }
+        if (AnchorBlocks is < Anchor.MinBlocks or > Anchor.MaxBlocks) { return $"an anchor of volume 0 of {AnchorBlocks} blocks is not possible"; }
         if (NodeAreaFirst % 4 != 0 || NodeAreaBlocks % 4 != 0) { return "the node area of volume 0 is not made of whole nodes"; }
         return null;
     }
@@ -92,6 +93,7 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
             if (newest.Generation > 2 && copies[older] is null) { report.Warning("superblock", $"block {places[older]}", $"the copy of generation {newest.Generation - 1} is damaged; the next write replaces it"); }
         }
         if (newest.Incompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown incompatible features 0x{newest.Incompatible:x}"); }
+        if (newest.ReadOnlyCompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown read-only compatible features 0x{newest.ReadOnlyCompatible:x}: this version does not open the pool"); }
         return newest;
     }
 

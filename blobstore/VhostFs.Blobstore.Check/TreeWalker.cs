@@ -117,7 +117,7 @@ internal sealed class TreeWalker
         for (int i = 0; i < count; i++)
         {
             ItemKey key = KeyAt(page, i);
-            if (i > firstBound && key <= KeyAt(page, i - 1)) { return $"key {key} does not come after the one before it"; }
+            if (i > 0 && key <= KeyAt(page, i - 1)) { return $"key {key} does not come after the one before it"; }
             if (i < firstBound) { continue; }
             if (lower is { } from && key < from) { return $"key {key} is below the bound {from} of its parent"; }
             if (upper is { } limit && key >= limit) { return $"key {key} is not below the bound {limit} of its parent"; }

@@ -6,8 +6,6 @@ namespace VhostFs.Blobstore.Check;
 /// <summary>Reads one volume as recovery would leave it: header, tree, log. The result holds every item and the images that would be written.</summary>
 internal sealed class VolumeReader : IDisposable
 {
-    private const uint MaxRingBlocks = 1 << 18; // 1 GiB, sixteen times the largest log
-
     private readonly BlockReader _reader;
     private readonly CheckReport _report;
     private readonly Anchor _anchor;
@@ -40,7 +38,7 @@ internal sealed class VolumeReader : IDisposable
     /// <summary>The header, or null when the volume cannot be read; findings say why. A damaged tree is still returned as far as it goes.</summary>
     public async IoTask<Header?> ReadAsync(ulong poolEpoch)
     {
-        if (_anchor.Blocks < 16 || _anchor.RingBlocks > MaxRingBlocks)
+        if (_anchor.Blocks is < Anchor.MinBlocks or > Anchor.MaxBlocks)
         {
             _report.Error("header", _anchor.Name, $"an anchor of {_anchor.Blocks} blocks is not possible");
             return null;

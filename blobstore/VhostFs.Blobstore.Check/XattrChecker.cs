@@ -18,6 +18,9 @@ internal sealed class XattrChecker(CheckReport report, string volume, byte[] has
     private int _chunkCount;
     private long _bytesLeft;
 
+    /// <summary>Bytes of the names of the inode's attributes so far, each with one byte more.</summary>
+    public long NameBytes { get; private set; }
+
     /// <summary>True when the item begins an attribute.</summary>
     /// <param name="debris">The inode says that chunks of a value that was never finished may be there.</param>
     public bool Add(ItemKey key, ReadOnlySpan<byte> value, bool debris)
@@ -39,7 +42,11 @@ internal sealed class XattrChecker(CheckReport report, string volume, byte[] has
             return false;
         }
         End();
-        if (key.Object != _inode) { _names.Clear(); }
+        if (key.Object != _inode)
+        {
+            _names.Clear();
+            NameBytes = 0;
+        }
         (_inode, _position, _nextChunk) = (key.Object, position, 1);
         ReadFirst(key, value);
         return true;
@@ -61,6 +68,7 @@ internal sealed class XattrChecker(CheckReport report, string volume, byte[] has
             return;
         }
         ReadOnlySpan<byte> name = value.Slice(PrefixBytes, nameLength);
+        NameBytes += nameLength + 1;
         uint valueLength = BinaryPrimitives.ReadUInt32LittleEndian(value[4..]);
         _chunkCount = BinaryPrimitives.ReadUInt16LittleEndian(value[2..]);
         _bytesLeft = valueLength - (value.Length - PrefixBytes - nameLength);

@@ -120,6 +120,7 @@ public sealed class Pool
         var pool = new Pool(bdev, superblock, options);
         string? problem = written == Errno.None ? await pool.LoadAsync() : $"writing the superblock of {bdev.Name} failed: {written}";
         if (problem is null) { return pool; }
+        if (pool._catalogue is { } catalogue) { await catalogue.AbandonAsync(); }
         bdev.ReleaseClaim();
         return problem;
     }

@@ -77,6 +77,8 @@ internal sealed record Superblock
         if (BinaryPrimitives.ReadUInt64LittleEndian(block) != Magic
             || BinaryPrimitives.ReadUInt32LittleEndian(block[8..]) != 1
             || BinaryPrimitives.ReadUInt32LittleEndian(block[12..]) != BlobData.BlockBytes
+            || BinaryPrimitives.ReadUInt64LittleEndian(block[56..]) >= VolumeHeader.MaxCounter
+            || BinaryPrimitives.ReadUInt64LittleEndian(block[64..]) >= VolumeHeader.MaxCounter
             || BinaryPrimitives.ReadUInt32LittleEndian(block[CrcOffset..]) != Crc32C.Compute(block[..CrcOffset]))
         {
             return null;

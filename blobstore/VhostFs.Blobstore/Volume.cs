@@ -182,13 +182,31 @@ public sealed class Volume
         Errno result = FailReason is null ? await SyncAsync() : Errno.EIO;
         await _checkpointer.IdleAsync();
         if (result == Errno.None) { result = await _checkpointer.RunAsync(VolumeFlags.CleanlyClosed); }
-        // A batch that arrived late (a marker of the background, what was under way when the volume failed) would overwrite the log of whoever opens it next.
-        await Log.IdleAsync();
-        Log.Dispose();
-        Overlay.Clear();
-        Tree.Close();
+        await ReleaseAsync();
         _pool.Forget(this);
         return result;
+    }
+
+    /// <summary>Lets go of everything without another checkpoint: what opening it found on the disk is not to be built on.</summary>
+    internal async IoTask<Errno> AbandonAsync()
+    {
+        await _background.StopAsync();
+        await _checkpointer.IdleAsync();
+        _isClosed = true;
+        return await ReleaseAsync();
+    }
+
+    private async IoTask<Errno> ReleaseAsync()
+    {
+        // A batch that arrived late (a marker of the background, what was under way when the volume failed) would overwrite the log of whoever opens it next.
+        if (Log is not null)
+        {
+            await Log.IdleAsync();
+            Log.Dispose();
+        }
+        Overlay.Clear();
+        Tree.Close();
+        return Errno.None;
     }
 
     internal void StartLog(ulong lastLsn) =>

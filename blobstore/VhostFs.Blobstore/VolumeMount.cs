@@ -62,7 +62,7 @@ internal static class VolumeMount
         string? problem = await OpenTreeAsync(pool, volume, header) ?? await ReplayAsync(pool, volume, header);
         if (problem is not null)
         {
-            volume.Tree.Close();
+            await volume.AbandonAsync();
             return $"{what}: {problem}";
         }
         return volume;

@@ -35,7 +35,8 @@ internal sealed record VolumeRecord(ulong Id, string Name, Anchor Anchor, Guid U
             Encoding.UTF8.GetString(bytes[NameOffset..]),
             new Anchor(BinaryPrimitives.ReadUInt64LittleEndian(bytes), BinaryPrimitives.ReadInt32LittleEndian(bytes[8..])),
             new Guid(bytes.Slice(24, 16)),
-            BinaryPrimitives.ReadInt64LittleEndian(bytes[16..]),
+            // Only for people: a time that no calendar has must not keep the volume from them.
+            Math.Clamp(BinaryPrimitives.ReadInt64LittleEndian(bytes[16..]), DateTimeOffset.MinValue.ToUnixTimeSeconds(), DateTimeOffset.MaxValue.ToUnixTimeSeconds()),
             (BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]) & 1) != 0);
     }
 }

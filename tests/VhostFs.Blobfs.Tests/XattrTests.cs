@@ -36,6 +36,30 @@ public sealed class XattrTests : IDisposable
         Assert.Empty(_fs.ListXattr(_file));
     }
 
+    /// <summary>The counts are the disk's word. The reply is as long as what was written to the target: more would show the guest what somebody else's request left in it.</summary>
+    [Theory]
+    [InlineData(0u, 100u)]
+    [InlineData(0u, uint.MaxValue)]
+    [InlineData(1u, 0u)]
+    [InlineData(1u, 65537u)]
+    public void Counts_that_lie_are_an_error_and_not_somebody_elses_bytes(uint count, uint bytes)
+    {
+        _fs.Run(async () =>
+        {
+            Assert.Equal(Errno.None, await _fs.Volume.AdmitAsync(Blobstore.Admission.Grow));
+            Assert.Equal(Errno.None, _fs.Volume.TryGetInode(_file, out InodeRecord record));
+            Blobstore.Transaction change = _fs.Volume.Begin();
+            Assert.Equal(Errno.None, change.PutInode(_file, record with { XattrCount = count, XattrNameBytes = bytes }));
+            return await _fs.Volume.LoggedAsync(change.Commit());
+        });
+        foreach (int room in new[] { 0, 100, 65536 })
+        {
+            IoVec target = _fs.Room(65536).Slice(0, room);
+            Assert.Equal(Errno.EIO, _fs.Run(() => _fs.Session.ListXattrAsync(default, _file, target)).Errno);
+        }
+        if (bytes > 65536) { Assert.NotEqual(Errno.None, _fs.SetXattr(_file, "user.a", [1])); }
+    }
+
     [Fact]
     public void Flags_sizes_and_names_have_their_errors()
     {

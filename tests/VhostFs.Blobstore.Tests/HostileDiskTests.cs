@@ -154,6 +154,56 @@ public sealed class HostileDiskTests : VolumeFixture
     }
 
     [Theory]
+    [InlineData(ulong.MaxValue)]
+    [InlineData(1UL << 62)]
+    public void A_superblock_whose_epoch_is_about_to_wrap_is_not_used(ulong epoch)
+    {
+        Run(async () =>
+        {
+            Pool pool = await FormatAsync(Disk);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            Superblock good = (await SuperblockStore.ReadAsync(Disk))!;
+            (good with { Epoch = epoch, Generation = good.Generation + 2 }).Write(DiskBytes(good.Generation & 1));
+            pool = await OpenPoolAsync(Disk);
+            Assert.Equal(good.Epoch + 1, pool.Epoch);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_pool_that_cannot_be_opened_gives_its_memory_back()
+    {
+        Run(async () =>
+        {
+            Pool pool = await FormatAsync(Disk);
+            await PutCatalogueAsync(pool, ClusterTable.Key(0), new byte[3]);
+            var nodes = new NodeCache(1 << 20);
+            for (int i = 0; i < 3; i++)
+            {
+                OpenResult<Pool> opened = await Pool.OpenAsync(Disk, new PoolOptions { NodeCache = nodes });
+                Assert.Contains("impossible ClusterRun item", opened.Error);
+                Assert.Equal(0, nodes.UsedBytes);
+            }
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_volume_made_at_a_time_that_no_calendar_has_can_be_listed()
+    {
+        Run(async () =>
+        {
+            (Pool pool, VolumeRecord record, _) = await ClosedVolumeAsync(items: 1);
+            await PutCatalogueAsync(pool, VolumeRecord.Key(record.Id), (record with { CreatedSeconds = long.MaxValue }).ToBytes());
+            pool = await OpenPoolAsync(Disk);
+            Assert.Single(pool.Volumes);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
+    [Theory]
     [InlineData("device")]
     [InlineData("clusters")]
     [InlineData("anchor")]

@@ -58,6 +58,9 @@ internal sealed class ImageNode(ulong address, int level, byte[] bytes, ImageNod
 /// <summary>The durable tree of one volume on a disk.</summary>
 internal sealed class ImageTree
 {
+    /// <summary>More cannot be in a node, whatever its count says.</summary>
+    private const int MaxSlots = (DiskFormat.NodeCrc - DiskFormat.SlotsAt) / DiskFormat.SlotBytes;
+
     /// <summary>Parents before children.</summary>
     private readonly List<ImageNode> _nodes = [];
     private readonly Dictionary<ulong, ImageNode> _byAddress = [];
@@ -91,7 +94,7 @@ internal sealed class ImageTree
         for (int i = _nodes.Count - 1; i >= 0; i--)
         {
             ImageNode node = _nodes[i];
-            for (int child = 0; node.Level > 0 && child < node.Count; child++)
+            for (int child = 0; node.Level > 0 && child < Math.Min(node.Count, MaxSlots); child++)
             {
                 int at = node.ValueOffset(child);
                 if (at > DiskFormat.NodeCrc - 20) { continue; }
