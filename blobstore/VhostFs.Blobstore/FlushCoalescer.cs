@@ -12,6 +12,7 @@ internal sealed class FlushCoalescer
     private readonly TurnEnd _turnEnd;
     private WaitQueue _waiting = new();
     private WaitQueue _inFlight = new();
+    private readonly WaitQueue _idle = new();
     private bool _isBusy;
 
     /// <summary>A flush failed: what had been written before it, by any volume, may be lost, and a later flush that succeeds would not say so. Nothing is durable any more until the pool is opened again.</summary>
@@ -34,6 +35,9 @@ internal sealed class FlushCoalescer
         return _waiting.WaitAsync();
     }
 
+    /// <summary>Completes when no flush is under way: the bdev may go.</summary>
+    public IoTask<Errno> IdleAsync() => _isBusy ? _idle.WaitAsync() : new IoTask<Errno>(Errno.None);
+
     private async IoTask<Errno> RunAsync()
     {
         Errno last = Errno.None;
@@ -45,6 +49,7 @@ internal sealed class FlushCoalescer
             _inFlight.CompleteAll(last);
         }
         _isBusy = false;
+        _idle.CompleteAll(last);
         return last;
     }
 

@@ -243,6 +243,7 @@ public sealed class Pool
             _superblock = _superblock with { Generation = _superblock.Generation + 1, IsOpen = false };
             result = await SuperblockStore.WriteAsync(Bdev, _superblock);
         }
+        await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
         Bdev.ReleaseClaim();
         return result;
     }

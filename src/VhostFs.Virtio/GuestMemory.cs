@@ -41,7 +41,8 @@ public sealed unsafe class GuestMemory : IDisposable
     public int UserCount { get; private set; }
 
     /// <summary>The front-end took memory away under us (its file was shrunk): what we read since may be zeros, the session must end.</summary>
-    public bool HasFaulted => Volatile.Read(ref *_faults) != 0;
+    /// <remarks>Also asked after the end: what a turn has put off (a call, a round of a ring) runs after a session that ended in this turn.</remarks>
+    public bool HasFaulted => _faults is not null && Volatile.Read(ref *_faults) != 0;
 
     /// <summary>Touches every page of the first <paramref name="limitBytes"/> bytes: one that is gone is then known (<see cref="HasFaulted"/>). For system calls,
     /// which fail on it with EFAULT and raise no signal.</summary>

@@ -92,6 +92,45 @@ public sealed class FailureTests : VolumeFixture
     }
 
     [Fact]
+    public void A_grant_of_space_that_cannot_be_made_durable_is_an_error_and_not_a_full_disk()
+    {
+        Run(async () =>
+        {
+            var bdev = new ErrorBdev(Disk);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            using var buffer = new NativeBuffer(4096, zeroed: true);
+            using var list = new IoVecList();
+            list.Add(buffer.Vec);
+            bdev.Inject(new BdevFault(BdevOperations.Flush));
+            Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 0, list.View())); // the first one: it needs its first cluster
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_pool_that_is_closed_has_no_flush_under_way()
+    {
+        Run(async () =>
+        {
+            var delay = new DelayBdev(Disk, Reactor);
+            var bdev = new ErrorBdev(delay);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            await PutAsync(volume, 1, 10);
+            delay.FlushDelayNs = 5_000_000_000;
+            volume.SyncAsync().Detach();
+            await Reactor.DelayAsync(1_000_000); // the flush is under way
+            FailRing(bdev, volume);
+            Assert.Equal(Errno.EIO, await TryPutAsync(volume, 2, 10));
+            long before = Reactor.NowNs;
+            Assert.NotEqual(Errno.None, await pool.CloseAsync());
+            Assert.True(Reactor.NowNs - before > 4_000_000_000, "closing did not wait for the flush");
+            return 0;
+        });
+    }
+
+    [Fact]
     public void A_data_write_that_fails_is_the_error_of_that_write_alone()
     {
         Run(async () =>

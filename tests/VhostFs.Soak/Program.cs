@@ -5,6 +5,7 @@ using VhostFs.Crash.Tests.Campaigns;
 using VhostFs.Mount.Tests.Campaigns;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.Image.Tests.Mutation;
+using VhostFs.Simulation.Tests;
 using VhostFs.ProgramTests.Campaigns;
 using VhostFs.Failure.Tests;
 using VhostFs.Scale.Tests;
@@ -25,6 +26,7 @@ internal static class Program
         new AceCampaign(1, floor: 300),
         new AceCampaign(2, floor: 20_000),
         new AceCampaign(3, floor: 20_000),
+        new SimulationCampaign(),
         new ConfigFuzzCampaign(),
         new ImageMutationCampaign(),
         new FuseFuzzCampaign(),

@@ -201,6 +201,26 @@ public sealed class SessionTests
     }
 
     [Fact]
+    public void A_session_may_end_in_the_very_turn_in_which_its_last_request_completes()
+    {
+        using var export = new Export();
+        using (FrontEnd frontEnd = FrontEnd.Up(export.Path0))
+        {
+            frontEnd.Start(frontEnd.Queues[1], 3, FakeFs.HeldNode, new byte[16], 104, out _);
+            FrontEnd.Poll(() => export.Fs.HeldCount == 1, "under way");
+        }
+        export.OnReactorAsync(async () =>
+        {
+            await export.Reactor.DelayAsync(20_000_000); // the end of the connection has been seen, and waits for the request
+            export.Fs.LetGo(); // in the timer phase: the session ends before the turn's calls are considered
+            return true;
+        });
+        using FrontEnd next = FrontEnd.Up(export.Path0);
+        Assert.Equal(0, next.GetAttributes(next.Queues[1]));
+        Assert.Empty(export.Unhandled);
+    }
+
+    [Fact]
     public void Two_exports_in_one_process_do_not_notice_each_other()
     {
         using var export = new Export(count: 2);
