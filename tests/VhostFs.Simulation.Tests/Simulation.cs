@@ -208,7 +208,8 @@ internal sealed class Simulation : IDisposable
     {
         bool isFaulty = ReferenceEquals(pool, Pools[0]) && faults;
         pool.Bdev = new SimBdev(pool.Disk, World, Trace, _random.Fork(3), pool.Plan.Speed) { Sabotage = Plan.Sabotage, Moment = Tick };
-        if (isFaulty && Plan.FaultsAtStart) { pool.Bdev.Faults = Plan.Faults with { LostWrite = 0, MisdirectedWrite = 0, BitRot = 0 }; }
+        // Errors are rarer than the few operations of a start: more of them, or none would ever meet one.
+        if (isFaulty && Plan.FaultsAtStart) { pool.Bdev.Faults = Plan.Faults with { LostWrite = 0, MisdirectedWrite = 0, BitRot = 0, ReadError = Plan.Faults.ReadError * 10, WriteError = Plan.Faults.WriteError * 5 }; }
     }
 
     /// <summary>Opens everything; false: it died on the way, or a pool cannot be opened and nobody is to blame but the disk.</summary>

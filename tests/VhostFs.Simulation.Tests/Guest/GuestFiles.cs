@@ -120,6 +120,54 @@ internal sealed class GuestFiles(SimGuest guest, int share, string root, SimRand
         return FileResult.Of(reply, reply.Body);
     }
 
+    /// <summary>Removes the name of an open file, and then reads it to its end: it lives until it is closed.</summary>
+    public async IoTask<FileResult> RemoveOpenAsync(string path)
+    {
+        const uint ReadWrite = 2;
+        (FileResult found, FuseEntryOut entry) = await LookupAsync(path);
+        if (!found.IsDone) { return found; }
+        FuseReply opened = await guest.CallAsync(share, FuseOpcode.OPEN, entry.NodeId, Wire.Bytes(new FuseOpenIn(ReadWrite)), null, 16);
+        if (opened.IsLost || opened.Errno != Errno.None) { return FileResult.Of(opened); }
+        FileResult removed = await RemoveAsync(path, isDirectory: false);
+        if (!removed.IsDone) { return removed; }
+        FuseReply read = await SendAsync(FuseOpcode.READ, entry.NodeId, Wire.Bytes(new FuseReadIn(0, 0, MaxChunkBytes)), MaxChunkBytes);
+        if (read.IsLost || read.Errno != Errno.None) { return FileResult.Of(read); }
+        ulong handle = Wire.Read<FuseOpenOut>(opened.Body).Handle;
+        await SendAsync(FuseOpcode.RELEASE, entry.NodeId, Wire.Bytes(new FuseReleaseIn(handle, ReadWrite, 0, 0)), 0);
+        return FileResult.Of(read, read.Body);
+    }
+
+    /// <summary>O_TMPFILE, content, and at last a name.</summary>
+    public async IoTask<FileResult> CreateNamelessAsync(string path, uint mode, byte[] data)
+    {
+        const uint ReadWrite = 2;
+        (FileResult found, ulong parent) = await ParentAsync(path);
+        if (!found.IsDone) { return found; }
+        FuseReply made = await SendAsync(FuseOpcode.TMPFILE, parent, [.. Wire.Bytes(new FuseCreateIn(ReadWrite, mode, 0)), .. Wire.Name("/")], 144, counts: true);
+        if (made.IsLost || made.Errno != Errno.None) { return FileResult.Of(made); }
+        FuseCreateOut file = Wire.Read<FuseCreateOut>(made.Body);
+        FuseReply written = await SendAsync(FuseOpcode.WRITE, file.Entry.NodeId, Wire.Bytes(new FuseWriteIn(file.Open.Handle, 0, (uint)data.Length, 0, 0, ReadWrite)), 8, payload: data);
+        FuseReply linked = written;
+        if (!written.IsLost && written.Errno == Errno.None)
+        {
+            linked = await SendAsync(FuseOpcode.LINK, parent, [.. Wire.Bytes(new FuseLinkIn(file.Entry.NodeId)), .. Wire.Name(ModelState.Name(path))], 128, counts: true);
+        }
+        if (!linked.IsLost) { await SendAsync(FuseOpcode.RELEASE, file.Entry.NodeId, Wire.Bytes(new FuseReleaseIn(file.Open.Handle, ReadWrite, 0, 0)), 0); }
+        return FileResult.Of(linked);
+    }
+
+    /// <summary>copy_file_range within 128 KiB: one write.</summary>
+    public async IoTask<FileResult> CopyAsync(string source, long sourceOffset, string target, long targetOffset, int length)
+    {
+        (FileResult found, FuseEntryOut from) = await LookupAsync(source);
+        if (!found.IsDone) { return found; }
+        (found, FuseEntryOut to) = await LookupAsync(target);
+        if (!found.IsDone) { return found; }
+        byte[] copy = Wire.Bytes(new FuseCopyFileRangeIn(0, (ulong)sourceOffset, to.NodeId, 0, (ulong)targetOffset, (ulong)length));
+        FuseReply reply = await SendAsync(FuseOpcode.COPY_FILE_RANGE, from.NodeId, copy, 8);
+        return FileResult.Of(reply, reply.Body.Length == 8 ? Text($"{Wire.Read<FuseWriteOut>(reply.Body).SizeBytes} copied") : null);
+    }
+
     public async IoTask<FileResult> SetAttributesAsync(string path, FuseSetattrIn changes)
     {
         (FileResult found, FuseEntryOut entry) = await LookupAsync(path);

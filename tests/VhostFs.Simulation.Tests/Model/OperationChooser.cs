@@ -25,7 +25,8 @@ internal sealed class OperationChooser(SimRandom random, int largestFileBytes)
         {
             switch (kind)
             {
-                case < 38: return Write(state, file);
+                case < 36: return Write(state, file);
+                case < 38: return Copy(state, file);
                 case < 52: return Read(state, file);
                 case < 60: return Truncate(state, file);
                 case < 64: return HardLink(file, FreshPath(state));
@@ -37,6 +38,8 @@ internal sealed class OperationChooser(SimRandom random, int largestFileBytes)
             < 73 => MakeDirectory(random.Pick(s_directories)),
             < 76 => MakeLink(FreshPath(state), new string('t', random.Between(1, 300))),
             < 83 => Rename(state),
+            < 84 => CreateNameless(FreshPath(state)),
+            < 86 when file is not null => RemoveOpen(file),
             < 88 => Remove(state),
             < 91 => Stat(PickAny(state)),
             < 94 => List(state),
@@ -102,6 +105,38 @@ internal sealed class OperationChooser(SimRandom random, int largestFileBytes)
             return new Prediction(Errno.None, state.Change(path, inode with { Content = ModelInode.Written(inode.Content, at, data) }), GuestFiles.Text($"{length} written"));
         }, IsChange: true);
     }
+
+    private FileOperation Copy(ModelState view, string source)
+    {
+        string target = PickOf(view, InodeKind.File)!;
+        int sourceSize = view.Find(source)!.Content.Length, length = random.Between(1, GuestConnection.MaxPayloadBytes);
+        long from = random.Below(sourceSize + 1), to = random.Below(view.Find(target)!.Content.Length + 1);
+        return new FileOperation($"copy {source} {from}+{length} to {target} {to}", files => files.CopyAsync(source, from, target, to, length), state =>
+        {
+            if (Absent(state, source) is var sourceless and not Errno.None) { return Refused(state, sourceless); }
+            if (Absent(state, target) is var targetless and not Errno.None) { return Refused(state, targetless); }
+            ModelInode origin = state.Find(source)!, inode = state.Find(target)!;
+            int wanted = (int)Math.Max(Math.Min(length, origin.Content.Length - from), 0);
+            if (wanted > 0 && state.AreSame(source, target) && from < to + wanted && to < from + wanted) { return Refused(state, Errno.EINVAL); }
+            if (wanted == 0) { return new Prediction(Errno.None, state, GuestFiles.Text("0 copied")); }
+            byte[] data = origin.Content.AsSpan((int)from, wanted).ToArray();
+            return new Prediction(Errno.None, state.Change(target, inode with { Content = ModelInode.Written(inode.Content, to, data) }), GuestFiles.Text($"{wanted} copied"));
+        }, IsChange: true);
+    }
+
+    private FileOperation CreateNameless(string path)
+    {
+        byte[] data = new byte[random.OneIn(2) ? random.Between(1, 2000) : random.Between(2000, Math.Min(largestFileBytes, 50_000))];
+        random.Fill(data);
+        return new FileOperation($"tmpfile of {data.Length}, then link {path}", files => files.CreateNamelessAsync(path, 0x180, data),
+            state => Made(state, path, new ModelInode(InodeKind.File, 0x180, 0, 0) { Content = data }, withAttributes: false), IsChange: true);
+    }
+
+    private static FileOperation RemoveOpen(string path) => new($"unlink {path} while it is open", files => files.RemoveOpenAsync(path), state =>
+    {
+        if (state.Find(path) is not { } inode) { return Refused(state, Absent(state, path)); }
+        return new Prediction(Errno.None, state.Remove(path), inode.Content.AsSpan(0, Math.Min(inode.Content.Length, GuestConnection.MaxPayloadBytes)).ToArray());
+    }, IsChange: true);
 
     private FileOperation Read(ModelState view, string path)
     {
