@@ -14,6 +14,12 @@ public static partial class ProcessCalls
 
     public static void Yield() => _ = SchedYieldCore(); // never fails on Linux
 
+    /// <summary>A session and process group of its own, without a terminal; nothing happens in a process that leads a group.</summary>
+    public static void NewSession() => _ = SetSidCore();
+
+    [LibraryImport("libc", EntryPoint = "setsid")]
+    private static partial int SetSidCore();
+
     [LibraryImport("libc", EntryPoint = "gettid")]
     private static partial int GetTidCore();
 

@@ -125,6 +125,23 @@ public sealed class MountTests
         Assert.Equal(0, process.Wait(TimeSpan.FromSeconds(60)).ExitStatus);
     }
 
+    [MountFact]
+    public void In_the_background_it_returns_when_the_volume_is_mounted()
+    {
+        using var volume = new MountedVolume();
+        string helper = Path.Combine(Path.GetDirectoryName(Repository.Daemon)!, "mount.vhostfs");
+        Finished mounted = Command.Run(helper, [volume.Image, volume.MountPoint, "-n", "-o", "rw,noatime,nofail"]);
+        Assert.True(mounted.ExitStatus == 0, mounted.Error);
+        File.WriteAllText(Path.Combine(volume.MountPoint, "file"), "kept");
+        Finished again = Command.Run(helper, [volume.Image, volume.MountPoint]);
+        Assert.Equal(1, again.ExitStatus);
+        Assert.Contains("is in use by process", again.Error, StringComparison.Ordinal);
+        Assert.Equal(0, Command.Run("/bin/umount", [volume.MountPoint]).ExitStatus);
+        // The process ends a moment after umount.
+        for (int tries = 0; tries < 300 && Command.Run(Repository.Daemon, ["check", volume.Image]).ExitStatus == 2; tries++) { Thread.Sleep(100); }
+        volume.ExpectClean();
+    }
+
     [UserMountFact]
     public void A_user_mounts_through_fusermount3_and_keeps_others_out()
     {

@@ -16,9 +16,10 @@ internal static class MountCommand
         Option<string> config = Declare.Text("--config", "file", "Take pool and bdevs from this configuration file; its exports are not served");
         Option<BdevCache> diskCache = Declare.Choice("--disk-cache", ConfigNames.BdevCaches, "Whether the host caches the image file (default: auto, which avoids it)");
         Option<bool> foreground = Declare.Flag("--foreground", "Stay in the foreground (the default)");
+        Option<bool> background = Declare.Flag(Background.Option, "Return when the volume is mounted; another process serves it");
         Option<LogLevel> logLevel = Declare.Choice("--log-level", ConfigNames.LogLevels, "How much to log (default: info)");
         logLevel.DefaultValueFactory = _ => LogLevel.Info;
-        var command = new Command("mount", "Mount a volume on this host, until it is unmounted or SIGTERM") { source, target, options, config, diskCache, foreground, logLevel };
+        var command = new Command("mount", "Mount a volume on this host, until it is unmounted or SIGTERM") { source, target, options, config, diskCache, foreground, background, logLevel };
         command.SetAction(async (parsed, _) =>
         {
             var errors = new List<ConfigError>();
@@ -35,6 +36,8 @@ internal static class MountCommand
                 foreach (ConfigError error in errors) { terminal.Fail(error.ToString()); }
                 return ExitCode.Usage;
             }
+            if (parsed.GetValue(background)) { return await Background.StartAsync(terminal); }
+            Background.Detach();
             var log = new Log(terminal.Error, parsed.GetValue(logLevel));
             foreach (string note in notes) { log.Info("", note); }
             return await Daemon.RunAsync(serve, log, terminal.Output);
