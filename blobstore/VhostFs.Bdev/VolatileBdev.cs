@@ -44,13 +44,16 @@ public sealed class VolatileBdev : BdevDecorator
 
     protected override async IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target)
     {
+        // A block may go down, and leave the cache, while the read below is under way, which then finds the old one: what is dirty now counts.
+        long length = target.LengthBytes;
+        List<(long Offset, byte[] Block)> covering = [];
+        for (long done = 0; done < length; done += BlockSize)
+        {
+            if (_dirty.TryGetValue(offsetBytes + done, out byte[]? block)) { covering.Add((done, block)); }
+        }
         IoResult read = await Inner.ReadAsync(offsetBytes, target);
         if (read.IsError) { return read; }
-        // What is newer than below covers it. Nothing leaves the cache before it is below, so a block cannot be missed in between.
-        for (long done = 0; done < read.Bytes; done += BlockSize)
-        {
-            if (_dirty.TryGetValue(offsetBytes + done, out byte[]? block)) { target.CopyFrom(done, block); }
-        }
+        foreach ((long offset, byte[] block) in covering) { target.CopyFrom(offset, block); }
         return read;
     }
 

@@ -43,6 +43,16 @@ sealed class MountedVolume : IDisposable
 
     public bool HasEnded => _process!.HasExited;
 
+    /// <summary>The process answers: statfs is never answered from a cache.</summary>
+    public bool IsAlive
+    {
+        get
+        {
+            try { return new DriveInfo(MountPoint).TotalSize > 0; }
+            catch (IOException) { return false; }
+        }
+    }
+
     private string Config => Path.Combine(Folder, "config.json");
 
     /// <summary>Starts the program and waits until the volume is mounted.</summary>

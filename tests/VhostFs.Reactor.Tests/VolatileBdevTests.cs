@@ -97,6 +97,21 @@ public sealed class VolatileBdevTests : IDisposable
     }
 
     [Fact]
+    public void A_read_that_a_flush_overtakes_sees_what_was_written()
+    {
+        var slow = new DelayBdev(_disk, _reactor) { ReadDelayNs = 1000 };
+        var bdev = new VolatileBdev(slow, seed: 1, earlyPercent: 0);
+        Write(bdev, 5, 0xDD);
+        _list.Clear();
+        _list.Add(_buffer.Slice(BlockBytes, BlockBytes));
+        IoTask<IoResult> read = bdev.ReadAsync(5 * BlockBytes, _list.View());
+        Assert.Equal(Errno.None, Run(bdev.FlushAsync()));
+        Assert.Equal(0, bdev.DirtyBlocks);
+        Assert.Equal(BlockBytes, Run(read).Value);
+        Assert.Equal(0xDD, _buffer.Span[BlockBytes]);
+    }
+
+    [Fact]
     public void A_flush_that_fails_below_fails_and_loses_nothing()
     {
         var error = new ErrorBdev(_disk);
