@@ -86,7 +86,7 @@ public sealed class Pool
         // The old superblocks go first and the new ones come last, each after a flush of what lies between: a crash leaves no pool, not half a one.
         Errno written = await SuperblockStore.EraseAsync(bdev);
         if (written == Errno.None && bdev.SupportsUnmap) { await bdev.UnmapAsync((long)geometry.DataStart * BlockBytes, geometry.ClusterCount * (long)geometry.ClusterBlocks * BlockBytes); }
-        if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, catalogue, geometry.Nodes0First, VolumeFlags.None, identity); }
+        if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, bdev.FlushAsync, catalogue, geometry.Nodes0First, VolumeFlags.None, identity); }
         if (written == Errno.None)
         {
             written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
@@ -171,7 +171,7 @@ public sealed class Pool
         _clusters.Set(anchorExtent, ClusterKind.Anchor, id);
         List<ClusterExtent> nodes = _granter.Take(nodeClusters, ClusterKind.Node, id);
         VolumeFlags flags = options.DataChecksums ? VolumeFlags.DataChecksums : VolumeFlags.None;
-        Errno written = await VolumeMount.FormatAsync(Bdev, record, Geometry.FirstBlock(nodes[0].First), flags, identity);
+        Errno written = await VolumeMount.FormatAsync(Bdev, Flusher.FlushAsync, record, Geometry.FirstBlock(nodes[0].First), flags, identity);
         if (written == Errno.None)
         {
             // Its content is durable; one record makes the volume exist.

@@ -10,7 +10,8 @@ internal static class VolumeMount
     private const int BlockBytes = BlobData.BlockBytes;
 
     /// <summary>Writes an empty volume: a root leaf in the first node slot and a header. Nothing refers to it yet.</summary>
-    public static async IoTask<Errno> FormatAsync(IBdev bdev, VolumeRecord record, ulong firstNodeBlock, VolumeFlags flags, VolumeIdentity identity)
+    /// <param name="flush">In a pool that is open: the one of all its volumes, since a flush that fails is a failure of each.</param>
+    public static async IoTask<Errno> FormatAsync(IBdev bdev, Func<IoTask<Errno>> flush, VolumeRecord record, ulong firstNodeBlock, VolumeFlags flags, VolumeIdentity identity)
     {
         using var memory = new NativeBuffer(NodePage.Bytes, zeroed: true);
         using var list = new IoVecList(1);
@@ -21,7 +22,7 @@ internal static class VolumeMount
         list.Clear();
         list.Add(memory.Vec);
         IoResult written = await bdev.WriteAsync((long)firstNodeBlock * BlockBytes, list.View());
-        Errno flushed = written.IsError ? written.Errno : await bdev.FlushAsync();
+        Errno flushed = written.IsError ? written.Errno : await flush();
         if (flushed != Errno.None) { return flushed; }
         var header = new VolumeHeader
         {
@@ -48,7 +49,7 @@ internal static class VolumeMount
             written = await bdev.WriteAsync((long)slot * BlockBytes, list.View());
             if (written.IsError) { return written.Errno; }
         }
-        return await bdev.FlushAsync();
+        return await flush();
     }
 
     public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)

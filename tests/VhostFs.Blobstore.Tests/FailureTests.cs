@@ -171,6 +171,22 @@ public sealed class FailureTests : VolumeFixture
         });
     }
 
+    [Fact]
+    public void A_flush_that_fails_while_a_volume_is_made_is_a_failure_of_all_volumes()
+    {
+        Run(async () =>
+        {
+            var bdev = new ErrorBdev(Disk);
+            Pool pool = await FormatAsync(bdev);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            await PutAsync(volume, 1, 10); // written before the flush that fails: it may be lost
+            bdev.Inject(new BdevFault(BdevOperations.Flush));
+            Assert.True((await pool.CreateVolumeAsync("w", new VolumeOptions())).IsError);
+            Assert.Equal(Errno.EIO, await volume.SyncAsync());
+            return 0;
+        });
+    }
+
     [Theory]
     [InlineData(Errno.ENODATA)]
     [InlineData(Errno.ENOENT)]

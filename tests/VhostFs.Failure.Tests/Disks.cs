@@ -27,6 +27,9 @@ public static class Disks
     /// <summary>The process died: the log holds records, images, blocks that no flush covers, an orphan and a truncation under way.</summary>
     public static Disk Crashed { get; } = new("crashed", () => Make(checksums: true, CrashAsync, closes: false));
 
+    /// <summary>One of everything, and a file that takes all the rest.</summary>
+    public static Disk Full { get; } = new("full", () => Make(checksums: true, FillUpAsync, closes: true)) { IsFull = true };
+
     private static byte[] Make(bool checksums, Func<FailureWorld, IoTask<string>>? fill, bool closes)
     {
         var image = new DiskImage(new byte[Bytes]);
@@ -56,7 +59,7 @@ public static class Disks
         other = await world.OtherClient.Make("/", "other");
         if (!other.StartsWith("mode", StringComparison.Ordinal)) { return other; }
         other = await world.OtherClient.Write("/other", 0, 20_000);
-        if (other != "20000 bytes") { return other; }
+        if (other is not ("20000 bytes" or "ENOSPC")) { return other; }
         if (!closes)
         {
             bdev.ReleaseClaim();
@@ -101,6 +104,26 @@ public static class Disks
         for (int i = 0; i < 30; i++) { all.Add(await c.SetXattr("/x", $"user.many{i}", 100)); }
         for (int i = 0; i < 90; i++) { all.Add(await c.Make("/many", $"entry {i} with a name that takes some room", 0x11A4)); }
         return all.Result;
+    }
+
+    private static async IoTask<string> FillUpAsync(FailureWorld world)
+    {
+        FileClient c = world.Client;
+        string result = await FillAsync(world);
+        if (result != "None") { return result; }
+        await c.Make("/", "ballast");
+        long size = 0;
+        foreach (int length in new[] { 256 << 10, 4096 })
+        {
+            while (true)
+            {
+                string written = await c.Write("/ballast", size, length);
+                if (written == "ENOSPC") { break; }
+                if (written != $"{length} bytes") { return written; }
+                size += length;
+            }
+        }
+        return await c.Sync();
     }
 
     private static async IoTask<string> AgeAsync(FailureWorld world)

@@ -36,7 +36,7 @@ public sealed class FailureWorld(FaultBdev bdev, string[] names) : IDisposable
 
     public Volume VolumeAt(int index) => _mounted[index].FileSystem.Volume;
 
-    public bool IsMounted => _mounted.Count > 0;
+    public int MountedCount => _mounted.Count;
 
     public bool IsFailed => _mounted.Count == 0 || _mounted[0].FileSystem.Volume.Failed;
 
@@ -57,6 +57,8 @@ public sealed class FailureWorld(FaultBdev bdev, string[] names) : IDisposable
         Pool = opened.Value;
         foreach (string name in names)
         {
+            // Only the other volume may have gone.
+            if (name == Other && Pool.Volumes.All(static v => v.Name != Other)) { continue; }
             if (await MountAsync(name, name == Main ? Client : OtherClient) is { } problem)
             {
                 await CloseAsync();

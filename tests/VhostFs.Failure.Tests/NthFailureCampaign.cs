@@ -6,7 +6,7 @@ namespace VhostFs.Failure.Tests;
 
 /// <summary>Every scenario with every operation of its bdev failing. A seed is one scenario and one way of failing; the first seeds go through all of them.</summary>
 public sealed class NthFailureCampaign()
-    : Campaign("nth-failure", "failures", floor: 50_000, "each read, write, flush and unmap of the bdev fails, once or from then on: errors are told, the rest goes on, nothing is lost or leaked")
+    : Campaign("nth-failure", "failures", floor: 50_000, "each operation of the bdev and each allocation of space fails, once or from then on: errors are told, the rest goes on, nothing is lost or leaked")
 {
     private const BdevOperations Changes = BdevOperations.Write | BdevOperations.Flush | BdevOperations.Unmap | BdevOperations.WriteZeroes;
 
@@ -26,9 +26,14 @@ public sealed class NthFailureCampaign()
     public override long Run(ulong seed)
     {
         var random = new Random(unchecked((int)seed));
-        ulong number = seed - 1;
-        Scenario scenario = Scenarios.All[(int)(number % (ulong)Scenarios.All.Count)];
-        ulong round = number / (ulong)Scenarios.All.Count;
+        ulong number = seed - 1, scenarios = (ulong)Scenarios.All.Count, all = scenarios + (ulong)Scenarios.Shortages.Count;
+        ulong round = number / all, index = number % all;
+        if (index >= scenarios)
+        {
+            (Step step, bool mayBePartial) = Scenarios.Shortages[(int)(index - scenarios)];
+            return new ShortageRun(step, ofReferences: round % 2 == 1, mayBePartial).RunAll();
+        }
+        Scenario scenario = Scenarios.All[(int)index];
         Func<long, FaultPlan> way = s_ways[round % (ulong)s_ways.Length];
         bool isSlow = round / (ulong)s_ways.Length % 2 == 1;
         return new NthFailureRun(scenario).RunAll(way, _ => isSlow ? _ => random.Next(1, 200_000) : null);

@@ -98,7 +98,7 @@ internal sealed class NthFailureRun(Scenario scenario)
             if (Loses && closed != Errno.None) { bdev.LoseUnflushed(); }
             // What a truncation that an error stopped has not dropped yet goes at the next mount.
             bool isStopped = _scenario.Partial is not null && _uncertain != 0;
-            _freeBlocks = closed == Errno.None && !isStopped ? free : -1;
+            _freeBlocks = closed == Errno.None && !isStopped && !_scenario.ChangesVolumes ? free : -1;
             return CheckNothingHeld();
         }
 
@@ -116,7 +116,7 @@ internal sealed class NthFailureRun(Scenario scenario)
                 bool succeeded = (_done & (1 << i)) != 0;
                 if (succeeded && flushFailed && _scenario.Steps[i] == Scenarios.Probe) { return "a sync succeeded after a flush had failed"; }
                 // What failed for a moment works the next time.
-                if (!succeeded && !world.IsFailed && plan.Afterwards == BdevOperations.None && !IsCatalogueEnded && _scenario.Partial is null)
+                if (!succeeded && !world.IsFailed && plan.Afterwards == BdevOperations.None && !IsCatalogueEnded && _scenario.Partial is null && !_scenario.ChangesVolumes)
                 {
                     answer = await _scenario.Steps[i].Run(world);
                     problem = Take(i, answer) ?? await JudgeLiveAsync(i);
@@ -184,7 +184,7 @@ internal sealed class NthFailureRun(Scenario scenario)
         private string? JudgeFailures()
         {
             bool flush = bdev.Injected.Any(static f => f.Operation == BdevOperations.Flush);
-            for (int i = 0; i < 2; i++)
+            for (int i = 0; i < (_scenario.ChangesVolumes ? 1 : 2); i++)
             {
                 Volume volume = world.VolumeAt(i);
                 bool may = flush || bdev.Injected.Any(f => f.Operation != BdevOperations.Read && f.Operation != BdevOperations.Unmap && _areas!.MayBeOf(volume, f));
@@ -213,13 +213,15 @@ internal sealed class NthFailureRun(Scenario scenario)
             using var again = new FailureWorld(bdev, [FailureWorld.Main, FailureWorld.Other]);
             if (await again.OpenAsync() is { } unopened) { return $"it does not open any more: {unopened}"; }
             string content = await again.LookAsync(0);
-            string other = await again.LookAsync(1);
+            bool isOtherThere = again.MountedCount > 1;
+            string other = isOtherThere ? await again.LookAsync(1) : "";
             await FailureWorld.SettleAsync();
             long free = again.VolumeAt(0).Space.FreeBlocks;
             Errno closed = await again.CloseAsync();
             if (closed != Errno.None) { return $"closing what was opened again: {closed}"; }
             if (!IsAllowed(content)) { return $"opened again, it is not what was promised: {Difference(content, run.Reference.Content(_done))}"; }
-            if (other != OtherContent(_scenario)) { return $"the other volume changed: {Difference(other, OtherContent(_scenario))}"; }
+            if (!isOtherThere && !_scenario.ChangesVolumes) { return "the other volume is gone"; }
+            if (isOtherThere && other != OtherContent(_scenario)) { return $"the other volume changed: {Difference(other, OtherContent(_scenario))}"; }
             if (_freeBlocks >= 0 && free != _freeBlocks) { return $"{free - _freeBlocks} free blocks came back when it was opened again: they had leaked"; }
             return null;
         }

@@ -23,6 +23,9 @@ public sealed record Scenario(string Name, Disk Disk, IReadOnlyList<Step> Steps)
     /// <summary>Works in steps of its own: an error may leave the content of this file anywhere between before and after (docs/blobfs.md).</summary>
     public string? Partial { get; init; }
 
+    /// <summary>Volumes come or go: the other one may be gone afterwards.</summary>
+    public bool ChangesVolumes { get; init; }
+
     /// <summary>What was looked up is forgotten after each step: files without names are deleted right then.</summary>
     public bool Forgets { get; init; }
 

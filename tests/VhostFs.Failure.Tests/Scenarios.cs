@@ -170,29 +170,22 @@ public static class Scenarios
         ("syncs beside a write", [new("one", w => w.Client.Fsync("/big")), new("two", w => w.Client.Write("/big", 0, 60_000)), new("three", w => w.Client.Fsync("/d/a"))]),
     ];
 
-    private static readonly Step[] s_engine =
+    /// <summary>What the pool does: volumes come and go. The bdev may fail during any part of it; the other volume may be the one that goes.</summary>
+    private static readonly Step[] s_pool =
     [
         new("creating a volume", async w => (await w.Pool.CreateVolumeAsync("new", new VolumeOptions())).IsError ? "EIO" : "made"),
-        new("deleting a volume", async w =>
+        new("closing and deleting a volume", async w =>
         {
-            Errno closed = await w.CloseOtherAsync();
-            if (closed != Errno.None) { return "EIO"; }
-            Errno deleted = await w.Pool.DeleteVolumeAsync(FailureWorld.Other);
-            return deleted == Errno.None ? "deleted" : deleted.ToString();
-        }),
-        new("a data cluster", w => w.Client.Write("/grown", 0, 600_000)),
-        new("many records: the log wraps", async w =>
-        {
-            for (int i = 0; i < 60; i++)
-            {
-                string set = await w.Client.SetXattr("/x", "user.large", 39_000 + i);
-                if (set != "None") { return set; }
-            }
-            return "None";
+            if (await w.CloseOtherAsync() != Errno.None) { return "EIO"; }
+            return await w.Pool.DeleteVolumeAsync(FailureWorld.Other) == Errno.None ? "deleted" : "EIO";
         }),
     ];
 
     public static IReadOnlyList<Scenario> All { get; } = [.. MakeAll()];
+
+    /// <summary>For shortages of space and of a session's references: every operation on <see cref="Disks.Files"/>, and whether an error may leave a part of it done.</summary>
+    public static IReadOnlyList<(Step Step, bool MayBePartial)> Shortages { get; } =
+        [.. s_operations.Select(static step => (step, step.Name.StartsWith("copy", StringComparison.Ordinal))), .. s_partial.Where(static p => p.Disk == Disks.Files).Select(static p => (p.Step, true))];
 
     private static IEnumerable<Scenario> MakeAll()
     {
@@ -213,6 +206,17 @@ public static class Scenarios
             yield return new Scenario(name, Disks.Files, [.. steps, Probe]) { IsConcurrent = true };
         }
         var nothing = new Step("nothing", static _ => new IoTask<string>("nothing"));
+        foreach (Step step in s_pool) { yield return new Scenario(step.Name, Disks.Files, [step, Probe]) { ChangesVolumes = true }; }
+        yield return new Scenario("many records: the log wraps", Disks.Files,
+        [
+            new("records", async w =>
+            {
+                string answer = "None";
+                for (int i = 0; i < 30 && answer == "None"; i++) { answer = await w.Client.SetXattr("/x", "user.large", 39_000 + i); }
+                return answer;
+            }),
+            Probe,
+        ]) { Partial = "/x " };
         yield return new Scenario("opening an empty pool", Disks.Empty, [Probe]) { FailsWhileOpening = true };
         yield return new Scenario("opening after a clean stop", Disks.Files, [nothing, Probe]) { FailsWhileOpening = true };
         yield return new Scenario("opening after a crash: recovery", Disks.Crashed, [nothing, Probe]) { FailsWhileOpening = true };
