@@ -86,6 +86,8 @@ internal sealed class NthFailureRun(Scenario scenario)
             }
             _areas = new ClusterAreas(world);
             if (_scenario.Prelude is { } prelude && await prelude(world) is var first && first != "None") { return $"prelude: {first}"; }
+            // What came before the scenario is not to be lost with it.
+            if (Loses && _scenario.Prelude is not null && await world.Client.Sync() is var synced && synced != "None") { return $"prelude: {synced}"; }
             if (!_scenario.FailsWhileOpening) { bdev.Arm(plan); }
             string? problem = _scenario.IsConcurrent ? await RunTogetherAsync() : await RunInOrderAsync();
             if (problem is not null) { return problem; }
