@@ -2,6 +2,7 @@ using VhostFs.Blobstore;
 using VhostFs.Blobstore.Check;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Explorer;
+using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 using IoReactor = VhostFs.Reactor.Reactor;
@@ -13,6 +14,10 @@ namespace VhostFs.Failure.Tests;
 internal sealed class ShortageRun(Step step, bool ofReferences, bool mayBePartial)
 {
     private const int MaxRoom = 400;
+
+    /// <summary>Of each session, also of the one that only looks.</summary>
+    private const int MaxInodes = 64;
+
     private readonly DiskImage _image = new(ofReferences ? Disks.Files.Bytes : Disks.Full.Bytes);
 
     public long RunAll()
@@ -31,7 +36,7 @@ internal sealed class ShortageRun(Step step, bool ofReferences, bool mayBePartia
         _image.Reset();
         using var bdev = new FaultBdev(new ImageBdev(_image));
         using var reactor = new IoReactor(new SimulatedDriver(), "shortage");
-        using var world = new FailureWorld(bdev, [FailureWorld.Main]) { Client = { Forgets = true }, MaxInodes = ofReferences ? room : int.MaxValue };
+        using var world = new FailureWorld(bdev, [FailureWorld.Main]) { Client = { Forgets = true }, MaxInodes = ofReferences ? MaxInodes : int.MaxValue };
         bool wasRefused = false;
         string? problem;
         try { problem = reactor.RunUntilComplete(() => RunAsync(world, room, () => wasRefused = true)); }
@@ -40,6 +45,19 @@ internal sealed class ShortageRun(Step step, bool ofReferences, bool mayBePartia
 #pragma warning restore CA1031
         refused = wasRefused;
         return problem;
+    }
+
+    /// <summary>The session refers to so many inodes, and goes on doing so.</summary>
+    private static async IoTask<string?> ReferAsync(FileClient client, int count)
+    {
+        FsResult<ulong> many = await client.FindAsync("/many");
+        if (many.IsError) { return $"/many: {many.Errno}"; }
+        for (int i = 0; i < count - 1; i++)
+        {
+            FsResult<InodeAttributes> found = await client.Session.LookupAsync(many.Value, client.Text($"entry {i} with a name that takes some room"));
+            if (found.IsError) { return $"entry {i}: {found.Errno}"; }
+        }
+        return null;
     }
 
     private async IoTask<string?> RunAsync(FailureWorld world, int room, Action refused)
@@ -51,7 +69,9 @@ internal sealed class ShortageRun(Step step, bool ofReferences, bool mayBePartia
             if (freed == "None") { freed = await world.Client.Sync(); }
             if (freed != "None") { return $"making room: {freed}"; }
         }
+        if (ofReferences && await ReferAsync(world.Client, Math.Max(MaxInodes - room, 0)) is { } unreferred) { return unreferred; }
         string before = await world.LookAsync(0);
+        if (!before.StartsWith("/ mode", StringComparison.Ordinal)) { return before; }
         world.Clock++;
         string answer = await step.Run(world);
         string shortage = ofReferences ? nameof(Errno.ENFILE) : nameof(Errno.ENOSPC);
