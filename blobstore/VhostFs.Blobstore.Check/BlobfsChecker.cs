@@ -86,6 +86,8 @@ internal sealed class BlobfsChecker
         else if (inode.XattrNameBytes != inode.XattrNameBytesFound && _orphans.GetValueOrDefault(number) != OrphanDelete) { Error(number, $"counts {inode.XattrNameBytes} bytes of names of attributes, and has {inode.XattrNameBytesFound}"); }
         if (inode.Blocks != mapped.Blocks) { Error(number, $"counts {inode.Blocks} blocks, and maps {mapped.Blocks}"); }
         if (inode.Type != InodeFacts.Regular && mapped.Blocks != 0) { Error(number, "maps blocks, but is not a regular file"); }
+        bool mustBeInline = inode.Type == InodeFacts.SymbolicLink;
+        if (inode.Type != InodeFacts.Regular && inode.IsInline != mustBeInline) { Error(number, mustBeInline ? "a link that is not marked as inline" : "is marked as inline, but is neither a file nor a link"); }
         switch (inode.Type)
         {
             case InodeFacts.Regular:

@@ -12,6 +12,9 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
     /// <summary>No counter gets there in any life time.</summary>
     public const ulong MaxCounter = 1UL << 62;
 
+    /// <summary>Near the end there is no room left to count on.</summary>
+    public const ulong NearMaxCounter = MaxCounter - (1UL << 32);
+
 
     public bool HasDataChecksums => (Flags & 1) != 0;
 
@@ -63,7 +66,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
         if (TailLsn > CheckpointLsn + 1 || TailLsn == 0) { return $"the log tail (LSN {TailLsn}) is behind the checkpoint (LSN {CheckpointLsn})"; }
         if (TailPosition > anchor.RingBlocks) { return $"the log tail at ring block {TailPosition} is outside of the ring"; }
         if (LogEpoch > poolEpoch) { return $"the log epoch {LogEpoch} is above the pool's epoch {poolEpoch}"; }
-        if (CheckpointLsn >= MaxCounter || Generation >= MaxCounter || LogEpoch >= MaxCounter || NextInode is 0 or >= MaxCounter) { return "a counter that no volume reaches"; }
+        if (CheckpointLsn >= NearMaxCounter || Generation >= NearMaxCounter || LogEpoch >= NearMaxCounter || NextInode is 0 or >= NearMaxCounter) { return "a counter that no volume reaches"; }
         if (Height is 0 or > TreeWalker.MaxHeight) { return $"a tree of height {Height} is not possible"; }
         if (RootBirth > SnapshotEpoch) { return $"the root was born in epoch {RootBirth}, after the volume's epoch {SnapshotEpoch}"; }
         return null;

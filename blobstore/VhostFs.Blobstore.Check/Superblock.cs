@@ -35,7 +35,7 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
     /// <summary>Null: the geometry holds together and lies on the device.</summary>
     public string? GeometryError(ulong deviceBlocks)
     {
-        if (Epoch >= Header.MaxCounter || Generation >= Header.MaxCounter) { return "a counter that no pool reaches"; }
+        if (Epoch >= Header.NearMaxCounter || Generation >= Header.NearMaxCounter) { return "a counter that no pool reaches"; }
         if (DeviceBlocks > deviceBlocks) { return $"it was made for {DeviceBlocks} blocks, the device has {deviceBlocks}"; }
         if (ClusterBlocks is < 32 or > 4096 || (ClusterBlocks & (ClusterBlocks - 1)) != 0) { return $"a cluster of {ClusterBlocks} blocks is not a power of two in 32..4096"; }
         if (DataStart % ClusterBlocks != 0) { return $"the data start {DataStart} is not a multiple of the cluster size"; }

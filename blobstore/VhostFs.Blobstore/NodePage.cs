@@ -246,6 +246,13 @@ internal readonly unsafe struct NodePage(byte* page)
         return true;
     }
 
+    /// <summary>Of a well-formed page: its keys ascend. The first one of an internal node counts as minus infinity.</summary>
+    public bool KeysLieIn(KeyBounds bounds)
+    {
+        int first = Level > 0 ? 1 : 0;
+        return Count <= first || ((bounds.Lower is not { } lower || lower <= KeyAt(first)) && (bounds.Limit is not { } limit || KeyAt(Count - 1) < limit));
+    }
+
     /// <summary>Closes the gaps that removed values left.</summary>
     private void Compact()
     {

@@ -21,6 +21,9 @@ internal readonly record struct NodePointer(ulong Address, ulong BirthEpoch, uin
     }
 }
 
+/// <summary>The keys that may be below an entry: from the first on, below the second; null: no bound.</summary>
+internal readonly record struct KeyBounds(TreeKey? Lower, TreeKey? Limit);
+
 /// <summary>The B+tree of one volume: nodes in memory as far as they fit, changed in place there, written to new places by checkpoints.</summary>
 /// <remarks>All calls are synchronous. One that needs a node that is not in memory answers <see cref="Residency.NotResident"/>, has changed
 /// nothing, and has remembered the node for <see cref="LoadMissingAsync"/>. Invariants: the ancestors of a resident node are resident; the ancestors of a dirty
@@ -50,6 +53,7 @@ internal sealed class Tree
     private readonly Dictionary<ulong, WaitQueue> _loading = [];
     private NodePointer _missing;
     private int _missingLevel;
+    private KeyBounds _missingBounds;
     private ulong _freezeRound;
     private ulong _touchRound;
 
@@ -71,7 +75,7 @@ internal sealed class Tree
     public async IoTask<Errno> OpenAsync(NodePointer root, int height)
     {
         if (height is < 1 or > MaxStoredHeight) { return Errno.EIO; }
-        Errno read = await ReadNodeAsync(root, height - 1, isRoot: true);
+        Errno read = await ReadNodeAsync(root, height - 1, default, isRoot: true);
         if (read != Errno.None) { return read; }
         _dirty.Clear();
         _cache.Remove(Root);
@@ -182,7 +186,7 @@ internal sealed class Tree
     }
 
     /// <summary>Loads the node that the last NotResident was about.</summary>
-    public IoTask<Errno> LoadMissingAsync() => ReadNodeAsync(_missing, _missingLevel);
+    public IoTask<Errno> LoadMissingAsync() => ReadNodeAsync(_missing, _missingLevel, _missingBounds);
 
     /// <summary>Gives every dirty node a new address and its checksum, and hands their pages to the caller to write. Changes after this clone.</summary>
     public unsafe NodePointer Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
@@ -264,7 +268,7 @@ internal sealed class Tree
                 Node? child = ResidentChild(node, i);
                 if (child is null)
                 {
-                    result = await ReadNodeAsync(pointer, node.Level - 1);
+                    result = await ReadNodeAsync(pointer, node.Level - 1, BoundsOf(node, i));
                     child = ResidentChild(node, i);
                 }
                 if (child is not null) { result = await VisitChildrenAsync(child, visit); }
@@ -321,7 +325,23 @@ internal sealed class Tree
     {
         _missing = NodePointer.Read(parent.Page.ValueAt(index));
         _missingLevel = parent.Level - 1;
+        _missingBounds = BoundsOf(parent, index);
         return Residency.NotResident;
+    }
+
+    /// <summary>Where the keys below this entry must lie. While a child is not resident its bounds can only widen: separators come from the splits of resident nodes.</summary>
+    private static KeyBounds BoundsOf(Node parent, int index)
+    {
+        TreeKey? lower = null, limit = null;
+        for (Node? node = parent; node is not null && (lower is null || limit is null);)
+        {
+            if (lower is null && index > 0) { lower = node.Page.KeyAt(index); }
+            if (limit is null && index + 1 < node.Page.Count) { limit = node.Page.KeyAt(index + 1); }
+            Node child = node;
+            node = node.Parent;
+            if (node is not null) { index = Array.IndexOf(node.Children!, child, 0, node.Page.Count); }
+        }
+        return new KeyBounds(lower, limit);
     }
 
     private Node? ResidentChild(Node parent, int index)
@@ -332,14 +352,14 @@ internal sealed class Tree
         return loaded;
     }
 
-    private async IoTask<Errno> ReadNodeAsync(NodePointer pointer, int level, bool isRoot = false)
+    private async IoTask<Errno> ReadNodeAsync(NodePointer pointer, int level, KeyBounds bounds, bool isRoot = false)
     {
         if (_loaded.ContainsKey(pointer.Address)) { return Errno.None; }
         if (_loading.TryGetValue(pointer.Address, out WaitQueue? others)) { return await others.WaitAsync(); }
         var waiters = new WaitQueue();
         _loading.Add(pointer.Address, waiters);
         Node node = RentForRead(level);
-        Errno read = await _reader.ReadAsync(pointer, level, isRoot, Vec(node));
+        Errno read = await _reader.ReadAsync(pointer, level, isRoot, bounds, Vec(node));
         _loading.Remove(pointer.Address);
         if (read == Errno.None)
         {

@@ -77,6 +77,36 @@ public sealed class HostileDiskTests : VolumeFixture
         });
     }
 
+    [Fact]
+    public void Keys_below_the_bound_of_the_parent_do_not_lead_a_cursor_round_for_ever()
+    {
+        Run(async () =>
+        {
+            (Pool pool, VolumeRecord record, VolumeHeader header) = await ClosedVolumeAsync(items: 100, bytes: 1000);
+            // The second child's bound is raised above its first keys: they come after the keys of the first child, and before the key that led there.
+            ForgeRoot(record, header, root =>
+            {
+                ulong bound = BinaryPrimitives.ReadUInt64LittleEndian(root.AsSpan(64 + 20));
+                BinaryPrimitives.WriteUInt64LittleEndian(root.AsSpan(64 + 20), bound + 3);
+            });
+            Volume volume = Value(await pool.OpenVolumeAsync("v"));
+            TreeKey from = TreeKey.Min;
+            Errno found = Errno.None;
+            for (int steps = 0; found == Errno.None && steps < 1000; steps++)
+            {
+                found = volume.TryNext(from, TreeKey.Max, out TreeKey key, out _);
+                if (found == Residency.NotResident) { found = await volume.LoadMissingAsync(); }
+                else if (found == Errno.None)
+                {
+                    Assert.True(key >= from, "a key before the one that was asked for");
+                    from = key.Next();
+                }
+            }
+            Assert.Equal(Errno.EIO, found);
+            return 0;
+        });
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(13)]

@@ -151,6 +151,8 @@ internal sealed record CheckerRule(string Says, Action<BrokenImage> Break, bool 
         new("has written blocks up to byte", i => i.Set(Inode, 16, 8, 1, s_blockFile)),
         new("are not zero", i => i.Set(Inode, 16, 8, 4095, static item => s_blockFile(item) && U64(item.Value, 16) == 4096)),
         new("a link of", i => i.Set(Inode, 16, 8, 3, s_link)),
+        new("a link that is not marked as inline", i => i.Set(Inode, 36, 4, 0, s_link)),
+        new("is marked as inline, but is neither a file nor a link", i => i.Set(Inode, 36, 4, 1, s_fifo)),
         new("a directory with file content", i => i.Insert(First(i, s_directory), Inline, 0, [1])),
         new("a special file with content", i => i.Insert(First(i, s_fifo), Inline, 0, [1])),
         new("extended attributes, and has", i => i.Set(Inode, 112, 4, 9, s_blockFile)),

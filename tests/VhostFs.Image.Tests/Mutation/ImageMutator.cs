@@ -231,6 +231,7 @@ internal sealed class ImageMutator
 
     private void SetField(string what, byte[] bytes, int start, IReadOnlyList<(int At, int Size)> fields)
     {
+        if (fields.Count == 0) { return; }
         (int at, int size) = Pick(fields);
         if (start + at + size > bytes.Length) { return; }
         ulong old = 0;
