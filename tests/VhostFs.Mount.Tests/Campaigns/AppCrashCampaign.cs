@@ -33,6 +33,9 @@ public sealed class AppCrashCampaign : Campaign
 
     public override int MaxThreads => 2;
 
+    /// <summary>Processes come and go in each run: on a busy machine it takes minutes.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(10);
+
     public override long Run(ulong seed)
     {
         if (Missing is { } missing) { throw new FindingException($"cannot run: {missing}"); }

@@ -14,6 +14,9 @@ public sealed class FsxCampaign()
 
     public override int MaxThreads => 2;
 
+    /// <summary>Processes come and go in each run: on a busy machine it takes minutes.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(10);
+
     public override long Run(ulong seed)
     {
         if (Needs.Mount is { } missing) { throw new FindingException($"cannot run: {missing}"); }

@@ -13,6 +13,9 @@ public sealed class KillSoakCampaign()
     /// <summary>Two mounts at once fill two processors.</summary>
     public override int MaxThreads => 2;
 
+    /// <summary>Processes come and go in each run: on a busy machine it takes minutes.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(10);
+
     public override long Run(ulong seed)
     {
         if (Needs.Mount is { } missing) { throw new FindingException($"cannot run: {missing}"); }
