@@ -1,7 +1,10 @@
 using VhostFs.Campaigns;
 using VhostFs.Fuse;
+using VhostFs.Fuzz.Tests.Chains;
 using VhostFs.Fuzz.Tests.Fuse;
+using VhostFs.Fuzz.Tests.VhostUser;
 using VhostFs.Linux;
+using VhostFs.Virtio;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -11,6 +14,39 @@ public sealed class FuzzTests(ITestOutputHelper output)
 {
     [Fact]
     public void Fuse_requests() => CampaignRun.ToFloor(new FuseFuzzCampaign(), output.WriteLine);
+
+    [Fact]
+    public void Vhost_user_messages() => CampaignRun.ToFloor(new VhostUserFuzzCampaign(), output.WriteLine);
+
+    [Fact]
+    public void Descriptor_chains() => CampaignRun.ToFloor(new ChainFuzzCampaign(), output.WriteLine);
+
+    [Theory]
+    [InlineData(false, 64)]
+    [InlineData(true, 64)]
+    public void A_queue_that_trusts_a_length_is_found(bool races, int tooMuch)
+    {
+        var campaign = new ChainFuzzCampaign
+        {
+            AllRace = races,
+            // As if the length of the last writable descriptor had been taken without looking where it ends.
+            Mistake = (_, writable) =>
+            {
+                if (writable.Count > 0 && writable.View()[writable.Count - 1] is var last) { writable.Add(new IoVec(last.Address + (nuint)last.Length, races ? 16 << 20 : tooMuch)); }
+            },
+        };
+        FindingException found = Assert.Throws<FindingException>(() => campaign.Run(1));
+        output.WriteLine(found.Message);
+    }
+
+    [Fact]
+    public void The_chain_fuzzer_sees_every_verdict()
+    {
+        var campaign = new ChainFuzzCampaign();
+        for (ulong seed = 1; seed <= 8; seed++) { campaign.Run(seed); }
+        output.WriteLine(string.Join(" ", Enum.GetValues<PopResult>().Select(r => $"{r}:{campaign.Verdicts[(int)r]}")));
+        Assert.All(campaign.Verdicts, n => Assert.True(n > 50));
+    }
 
     [Theory, MemberData(nameof(FileSystemMistakes))]
     public void A_mistake_below_the_fuse_server_is_found(string mistake)

@@ -3,7 +3,9 @@ using System.CommandLine.Parsing;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
 using VhostFs.Mount.Tests.Campaigns;
+using VhostFs.Fuzz.Tests.Chains;
 using VhostFs.Fuzz.Tests.Fuse;
+using VhostFs.Fuzz.Tests.VhostUser;
 using VhostFs.Image.Tests.Mutation;
 using VhostFs.Simulation.Tests;
 using VhostFs.ProgramTests.Campaigns;
@@ -30,6 +32,8 @@ internal static class Program
         new ConfigFuzzCampaign(),
         new ImageMutationCampaign(),
         new FuseFuzzCampaign(),
+        new ChainFuzzCampaign(),
+        new VhostUserFuzzCampaign(),
         new NthFailureCampaign(),
         new ScaleCampaign(),
         new EnduranceCampaign(),

@@ -82,6 +82,14 @@ public sealed class GuestMemoryTests : IDisposable
     }
 
     [Fact]
+    public void Memory_that_was_let_go_of_has_not_faulted()
+    {
+        Assert.Equal(Errno.None, Add(Gpa, 8192, User, 0));
+        _memory.Dispose();
+        Assert.False(_memory.HasFaulted); // asked by a call at the end of the turn in which the session ended; it was a null reference
+    }
+
+    [Fact]
     public void Memory_in_use_is_never_unmapped()
     {
         Assert.Equal(Errno.None, Add(Gpa, 8192, User, 0));

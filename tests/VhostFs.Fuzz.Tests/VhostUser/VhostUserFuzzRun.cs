@@ -1,0 +1,252 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using VhostFs.Campaigns;
+using VhostFs.Fuse;
+using VhostFs.GuestDriver;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.VhostUser;
+using VhostFs.VhostUser.Tests;
+using VhostFs.Virtio;
+using IoReactor = VhostFs.Reactor.Reactor;
+
+namespace VhostFs.Fuzz.Tests.VhostUser;
+
+/// <summary>One reactor on this thread with two sessions: an honest one that stays, and hostile ones that come and go.</summary>
+internal sealed class VhostUserFuzzRun : IDisposable
+{
+    private const int ConnectionsPerBatch = 12, MessagesPerConnection = 100;
+    private const long PatienceMs = 20_000;
+    private readonly FuzzRandom _random;
+    private readonly FakeFs _fileSystem = new();
+    private readonly IoReactor _reactor = new(Ring.Create(128), "fuzz") { IsInterruptDriven = true };
+    private readonly List<Exception> _escaped = [];
+    private readonly FuzzDescriptors _descriptors = new();
+    private readonly GuestRam _ram = new(1 << 18);
+    private readonly DriverQueue[] _queues;
+    private readonly MessageMaker _maker;
+    private readonly byte[] _received = new byte[4096];
+    private readonly HonestGuest _honest;
+    private readonly int _dataAt;
+    private IoTask<bool> _honestSession;
+    private long _honestAnswers;
+
+    public VhostUserFuzzRun(FuzzRandom random)
+    {
+        _random = random;
+        _reactor.UnhandledException += _escaped.Add;
+        _queues = [new DriverQueue(_ram, 0, 16, FrontEnd.AllFeatures), new DriverQueue(_ram, 1, 16, FrontEnd.AllFeatures)];
+        _dataAt = _ram.Allocate(16384, 4096);
+        _maker = new MessageMaker(random, _descriptors, _ram, _queues);
+        Pair(out SafeFd ours, out SafeFd theirs);
+        _honest = new HonestGuest(ours);
+        _honestSession = Serve(theirs);
+        _honest.Configure();
+        AskHonest(26, 0, [7, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 64); // INIT
+    }
+
+    public int Messages { get; private set; }
+
+    /// <summary>What a session said last.</summary>
+    public string LastLine { get; private set; } = "";
+
+    /// <summary>Descriptors and mappings at the end of a batch are what they were before it.</summary>
+    public void Batch()
+    {
+        Idle();
+        ProcessState before = ProcessState.Now();
+        string descriptors = ProcessState.Describe();
+        for (int i = 0; i < ConnectionsPerBatch; i++) { Connection(); }
+        ProcessState after = ProcessState.Now();
+        Expect(before == after, $"left behind: {before} before ({descriptors}), {after} after ({(before == after ? "" : ProcessState.Describe())})");
+        Expect(_escaped.Count == 0, $"an exception escaped: {_escaped.FirstOrDefault()}");
+    }
+
+    /// <summary>Raw bytes on a connection of their own, without descriptors, as one write each.</summary>
+    public void Raw(string[] writes)
+    {
+        ProcessState before = ProcessState.Now();
+        Pair(out SafeFd ours, out SafeFd theirs);
+        IoTask<bool> session = Serve(theirs);
+        foreach (string write in writes)
+        {
+            UnixSocket.Send(ours, Convert.FromHexString(write), []);
+            Idle();
+            Replies(ours);
+        }
+        End(ours, session);
+        AskHonest(3, 1, new byte[16], 104);
+        Expect(before == ProcessState.Now(), "left behind");
+        Expect(_escaped.Count == 0, $"an exception escaped: {_escaped.FirstOrDefault()}");
+    }
+
+    public void Dispose()
+    {
+        _honest.Dispose();
+        // What is left of a run that found something is not worth waiting for.
+        long limit = Environment.TickCount64 + 2000;
+        while (!_honestSession.IsCompleted && Environment.TickCount64 < limit) { _reactor.RunOnce(wait: false); }
+        _reactor.Dispose();
+        foreach (DriverQueue queue in _queues) { queue.Dispose(); }
+        _ram.Dispose();
+        _descriptors.Dispose();
+    }
+
+    private void Connection()
+    {
+        ResetRings();
+        Pair(out SafeFd ours, out SafeFd theirs);
+        IoTask<bool> session = Serve(theirs);
+        _maker.Begin();
+        int messages = 1 + _random.Next(2 * MessagesPerConnection);
+        bool open = true;
+        for (int i = 0; i < messages && open && !session.IsCompleted; i++)
+        {
+            _maker.Next();
+            Messages++;
+            open = SendMessage(ours);
+            if (_random.OneIn(4)) { Idle(); }
+            if (_random.OneIn(4)) { Drive(); }
+            if (_random.OneIn(4)) { Replies(ours); }
+            if (_random.OneIn(32)) { AskHonest(3, 1, new byte[16], 104); }
+        }
+        End(ours, session);
+        if (LastLine.Length > 0) { CountEnd(); }
+        AskHonest(3, 1, new byte[16], 104);
+    }
+
+    /// <summary>How connections ended, by the first words of why.</summary>
+    public Dictionary<string, int> Ends { get; } = [];
+
+    private void CountEnd()
+    {
+        string why = string.Join(' ', LastLine.Split(' ').Take(5));
+        Ends[why] = Ends.GetValueOrDefault(why) + 1;
+        LastLine = "";
+    }
+
+    /// <summary>False: the rest is not sent, the connection ends in the middle of a message.</summary>
+    private bool SendMessage(SafeFd socket)
+    {
+        ReadOnlySpan<byte> bytes = _maker.Bytes;
+        bool ends = _random.OneIn(300);
+        if (ends) { bytes = bytes[.._random.Next(bytes.Length)]; }
+        ReadOnlySpan<int> fds = _maker.Fds;
+        while (!bytes.IsEmpty)
+        {
+            int piece = _random.OneIn(12) ? 1 + _random.Next(bytes.Length) : bytes.Length;
+            IoResult sent = UnixSocket.Send(socket, bytes[..piece], fds);
+            if (sent.Errno == Errno.EAGAIN)
+            {
+                Idle(); // it must take what is there
+                Replies(socket);
+                sent = UnixSocket.Send(socket, bytes[..piece], fds);
+            }
+            if (sent.IsError) { return false; } // hung up, as it may
+            bytes = bytes[sent.Bytes..];
+            fds = _random.OneIn(20) ? fds : []; // now and then the same descriptors come with the rest, too
+            if (!bytes.IsEmpty) { Idle(); }
+        }
+        return !ends;
+    }
+
+    /// <summary>The driver's part: requests, good and bad, and kicks.</summary>
+    private void Drive()
+    {
+        DriverQueue queue = _random.Pick<DriverQueue>(_queues);
+        Span<byte> request = _ram.At(_dataAt, 128);
+        request.Clear();
+        MemoryMarshal.Write(request, new FuseInHeader(56, (uint)(_random.OneIn(3) ? 26 : _random.Next(55)), 9, (ulong)_random.Next(3), 0, 0, 0));
+        MemoryMarshal.Write(request[40..], 7u);
+        MemoryMarshal.Write(request[44..], 41u);
+        ushort head = queue.Chain(
+            new Desc(GuestRam.Gpa(_dataAt), _random.OneIn(10) ? (uint)_random.Edge() : 56),
+            new Desc(_random.OneIn(10) ? _random.Edge() : GuestRam.Gpa(_dataAt + 4096), 2048, (ushort)(_random.OneIn(10) ? _random.Next() : Desc.FlagWrite)));
+        queue.MakeAvailable(_random.OneIn(20) ? (ushort)_random.Next() : head);
+        if (_random.OneIn(20)) { queue.PublishAvailable((ushort)_random.Next()); }
+        queue.Kick();
+    }
+
+    private void ResetRings()
+    {
+        _ram.At(0, _dataAt).Clear();
+        foreach (DriverQueue queue in _queues)
+        {
+            queue.AvailIndex = queue.LastUsed = 0;
+            EventFd.TryConsume(queue.KickFd, out _);
+            EventFd.TryConsume(queue.CallFd, out _);
+            EventFd.TryConsume(queue.ErrFd, out _);
+        }
+    }
+
+    private void End(SafeFd ours, IoTask<bool> session)
+    {
+        Replies(ours);
+        ours.Dispose();
+        TurnUntil(() => session.IsCompleted, "a session whose front-end has gone does not end");
+        session.GetAwaiter().GetResult(); // what escaped from it comes out here
+    }
+
+    /// <summary>Whatever is answered is an answer: version 1, reply, eight bytes.</summary>
+    private void Replies(SafeFd socket)
+    {
+        while (true)
+        {
+            IoResult received = UnixSocket.Receive(socket, _received.AsSpan(0, 4000), [], out _); // whole answers: 20 bytes each
+            if (received.IsError || received.Bytes == 0) { return; }
+            Expect(received.Bytes % 20 == 0, $"answers of {received.Bytes} bytes");
+            for (int at = 0; at < received.Bytes; at += 20)
+            {
+                MessageHeader header = MemoryMarshal.Read<MessageHeader>(_received.AsSpan(at));
+                Expect(header.Flags == (MessageFlags.Version1 | MessageFlags.Reply) && header.PayloadBytes == 8, $"an answer with flags {header.Flags} and {header.PayloadBytes} bytes");
+            }
+        }
+    }
+
+    private void AskHonest(uint opcode, ulong node, ReadOnlySpan<byte> arguments, int replyBytes)
+    {
+        _honest.Ask(opcode, node, arguments, replyBytes);
+        int error = 0;
+        TurnUntil(() => _honest.IsAnswered(out error), $"the honest guest gets no answer any more, after {_honestAnswers}");
+        Expect(error == 0, $"the honest guest is answered {error}");
+        _honestAnswers++;
+    }
+
+    private IoTask<bool> Serve(SafeFd socket)
+    {
+        var device = new VhostUserFsDevice(new FuseServer(_fileSystem, new FuseServerOptions()), 64);
+        var session = new VhostUserSession(_reactor, socket, device, "fuzz", (_, line) => LastLine = line);
+        IoTask<bool> running = default;
+        _reactor.RunUntilComplete(() =>
+        {
+            running = session.RunAsync();
+            return new IoTask<int>(0);
+        });
+        return running;
+    }
+
+    private void Idle()
+    {
+        for (int quiet = 0, turns = 0; quiet < 2 && turns < 1000; turns++) { quiet = _reactor.RunOnce(wait: false) ? 0 : quiet + 1; }
+    }
+
+    private void TurnUntil(Func<bool> done, string otherwise)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!done())
+        {
+            _reactor.RunOnce(wait: false);
+            Expect(Stopwatch.GetElapsedTime(start).TotalMilliseconds < PatienceMs, otherwise);
+        }
+    }
+
+    private static void Pair(out SafeFd ours, out SafeFd theirs)
+    {
+        if (UnixSocket.CreatePair(out ours, out theirs) != Errno.None) { throw new InvalidOperationException("no socket pair"); }
+    }
+
+    private static void Expect(bool condition, string otherwise)
+    {
+        if (!condition) { throw new FindingException(otherwise); }
+    }
+}
