@@ -15,6 +15,16 @@ public sealed unsafe class NodeCache(long budgetBytes)
     private int _hand;
     private ulong _loads;
 
+    /// <summary>Nobody refers to the cache any more, so nobody uses its pages.</summary>
+    ~NodeCache()
+    {
+        foreach (nint page in _freePages) { NativeMemory.AlignedFree((void*)page); }
+        foreach (Node node in _nodes)
+        {
+            if (node.Bytes is not null) { NativeMemory.AlignedFree(node.Bytes); }
+        }
+    }
+
     public long BudgetBytes { get; } = budgetBytes;
 
     public long UsedBytes { get; private set; }

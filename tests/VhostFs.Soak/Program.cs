@@ -29,6 +29,7 @@ internal static class Program
         new AceCampaign(2, floor: 20_000),
         new AceCampaign(3, floor: 20_000),
         new SimulationCampaign(),
+        new EngineMutationCampaign(),
         new ConfigFuzzCampaign(),
         new ImageMutationCampaign(),
         new FuseFuzzCampaign(),

@@ -23,6 +23,9 @@ public sealed class AceCampaign(int length, long floor)
     /// <summary>Seeds that go through all sequences.</summary>
     public long SeedsForAll => (AceSequence.Count(length) + SequencesPerSeed - 1) / SequencesPerSeed;
 
+    /// <summary>Seconds on an idle machine.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(15);
+
     public override long Run(ulong seed)
     {
         long total = AceSequence.Count(length), workloads = 0;

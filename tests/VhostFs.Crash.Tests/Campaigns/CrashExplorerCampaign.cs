@@ -15,6 +15,11 @@ public sealed class CrashExplorerCampaign()
     /// <summary>Formatted once: the same for all seeds.</summary>
     private readonly ConcurrentDictionary<string, Lazy<DiskImage>> _disks = [];
 
+    public int NextLifeOneIn { get; init; } = 400;
+
+    /// <summary>Seconds on an idle machine.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(15);
+
     public override long Run(ulong seed) => Run(PoolProfile.All[(int)(seed % (ulong)PoolProfile.All.Count)], unchecked((int)seed), StatesPerLife);
 
     /// <summary>One life in this profile.</summary>
@@ -24,6 +29,7 @@ public sealed class CrashExplorerCampaign()
         var explorer = new CrashExplorer(VolumeContent.ReadPoolAsync, s_raw)
         {
             MaxStatesPerTrace = maxStates,
+            NextLifeOneIn = NextLifeOneIn,
             InspectDisk = TenantData.FindForeign,
             NextLife = (image, next) => PoolWorkload.Run(profile with { Phases = 1, OperationsPerClient = 3 }, image, next),
         };

@@ -14,6 +14,11 @@ public sealed class FileSystemCampaign()
 
     private readonly ConcurrentDictionary<string, Lazy<DiskImage>> _disks = [];
 
+    public int NextLifeOneIn { get; init; } = 400;
+
+    /// <summary>Seconds on an idle machine.</summary>
+    public override TimeSpan Patience => TimeSpan.FromMinutes(15);
+
     public override long Run(ulong seed) => Run(FileSystemLifeProfile.All[(int)(seed % (ulong)FileSystemLifeProfile.All.Count)], unchecked((int)seed), StatesPerLife);
 
     /// <summary>One life in this profile.</summary>
@@ -23,6 +28,7 @@ public sealed class FileSystemCampaign()
         var explorer = new CrashExplorer(FileSystemReader.ReadPoolAsync, CheckOptions.Default)
         {
             MaxStatesPerTrace = maxStates,
+            NextLifeOneIn = NextLifeOneIn,
             NextLife = (image, next) => FileSystemLife.Run(profile with { Operations = NextLifeOperations }, image, next),
         };
         string? problem;

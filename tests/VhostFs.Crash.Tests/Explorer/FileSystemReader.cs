@@ -20,7 +20,7 @@ public static class FileSystemReader
         if (volume.Value is null) { return volume.Error; }
         FsResult<VhostFs.Blobfs.Blobfs> mounted = await VhostFs.Blobfs.Blobfs.MountAsync(volume.Value, new BlobfsOptions());
         if (mounted.IsError) { return $"mounting: {mounted.Errno}"; }
-        if (mounted.Value.OrphanCount > 0) { return "the mount left files without a name"; }
+        if (await FindOrphanAsync(volume.Value) is { } orphan) { return orphan; }
         BlobfsSession session = mounted.Value.OpenSession(isReadOnly: true);
         using var calls = new FileSystemCalls(session);
         var model = new FileSystemModel(RootInode);
@@ -55,6 +55,19 @@ public static class FileSystemReader
             }
         }
         return null;
+    }
+
+    /// <summary>A mount deletes what has no name and finishes what was interrupted.</summary>
+    private static async IoTask<string?> FindOrphanAsync(Volume volume)
+    {
+        for (;;)
+        {
+            Errno found = volume.TryNext(new TreeKey(0, ItemType.Orphan, 0), new TreeKey(0, ItemType.Allocation, 0), out TreeKey key, out _);
+            if (found == Errno.ENOENT) { return null; }
+            if (found == Errno.None) { return $"the mount left the orphan item of inode {key.Sub}"; }
+            if (found == Residency.NotResident) { found = await volume.LoadMissingAsync(); }
+            if (found != Errno.None) { return $"orphan items cannot be read: {found}"; }
+        }
     }
 
     private static async IoTask<string?> ReadNodeAsync(FileSystemCalls calls, ModelNode node, InodeAttributes attributes)

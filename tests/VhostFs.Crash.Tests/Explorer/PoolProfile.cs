@@ -62,11 +62,15 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
         new("full log", (20, PoolOperation.LargeItems), (70, PoolOperation.BlockWrite), (3, PoolOperation.Sync), (7, PoolOperation.Drop))
         { Phases = 1, OperationsPerClient = 70, Slowness = new(Writes: 4, Flushes: 1500) },
 
-        // Nothing is free that was not freed a moment ago.
+        // Nothing is free that was not freed a moment ago, and somebody may still be reading it.
         new("full disk",
-            (10, PoolOperation.Items), (15, PoolOperation.SmallWrite), (25, PoolOperation.LargeWrite), (8, PoolOperation.BlockWrite), (8, PoolOperation.Truncate), (10, PoolOperation.Drop),
-            (6, PoolOperation.Allocate), (8, PoolOperation.Read), (8, PoolOperation.Sync), (2, PoolOperation.Pause))
-        { DiskBytes = 8 << 20, Phases = 1, OperationsPerClient = 40, Slowness = new(Reads: 100), DataChecksums = false },
+            (8, PoolOperation.Items), (10, PoolOperation.SmallWrite), (25, PoolOperation.LargeWrite), (8, PoolOperation.BlockWrite), (5, PoolOperation.Truncate), (12, PoolOperation.Drop),
+            (4, PoolOperation.Allocate), (18, PoolOperation.Read), (10, PoolOperation.Sync))
+        { DiskBytes = 8 << 20, Phases = 1, OperationsPerClient = 40, Slowness = new(Writes: 3, Flushes: 3, Reads: 150, OneIn: 3), DataChecksums = false },
+
+        // A checkpoint's writes are under way for long, while what they write to is freed and wanted again.
+        new("slow writes", (45, PoolOperation.BlockWrite), (20, PoolOperation.LargeWrite), (18, PoolOperation.Drop), (17, PoolOperation.Sync))
+        { DiskBytes = 8 << 20, Phases = 1, OperationsPerClient = 50, Slowness = new(Writes: 60, Flushes: 3, OneIn: 5) },
 
         // Space is given back to the device, and wanted at that very moment.
         new("unmaps", (30, PoolOperation.LargeWrite), (10, PoolOperation.BlockWrite), (20, PoolOperation.Drop), (10, PoolOperation.Truncate), (5, PoolOperation.Sync), (25, PoolOperation.RestUntilUnmap))
@@ -75,7 +79,7 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
         // Nodes are evicted, loaded again, cloned, joined and split.
         new("small cache",
             (55, PoolOperation.LargeItems), (10, PoolOperation.Items), (10, PoolOperation.SmallWrite), (5, PoolOperation.Drop), (10, PoolOperation.Sync), (5, PoolOperation.Pause), (5, PoolOperation.ReopenVolume))
-        { DiskBytes = 20 << 20, Clients = 3, Phases = 2, NodeCacheBytes = 256 << 10, ItemKeys = 160, PrefilledItems = 300, OwnVolumes = false },
+        { DiskBytes = 20 << 20, Clients = 3, Phases = 2, NodeCacheBytes = 256 << 10, ItemKeys = 160, PrefilledItems = 300, Slowness = new(Flushes: 300, OneIn: 4) },
 
         // Volumes come and go beside others that work.
         new("volumes",
