@@ -1,12 +1,17 @@
 using VhostFs.Blobstore.Check;
+using VhostFs.Campaigns;
 using VhostFs.Image.Tests.Images;
 using VhostFs.Image.Tests.Mutation;
 using Xunit;
+using Xunit.Abstractions;
 
 namespace VhostFs.Image.Tests;
 
-public sealed class ImageMutationTests
+public sealed class ImageMutationTests(ITestOutputHelper output)
 {
+    [Fact]
+    public void A_forged_disk_does_no_harm() => CampaignRun.ToFloor(new ImageMutationCampaign(), output.WriteLine);
+
     [Fact]
     public void What_found_something_once_finds_nothing_now()
     {
