@@ -55,7 +55,8 @@ internal sealed partial class RunningProgram : IDisposable
     public async Task<int> WaitForEndAsync()
     {
         using var patience = new CancellationTokenSource(s_patience);
-        await _process.WaitForExitAsync(patience.Token);
+        try { await _process.WaitForExitAsync(patience.Token); }
+        catch (OperationCanceledException) { Assert.Fail($"after {s_patience.TotalSeconds} s the program {(_process.HasExited ? "has ended, but its output is still open" : "has not ended")}; it said:\n{Error}"); }
         return _process.ExitCode;
     }
 
