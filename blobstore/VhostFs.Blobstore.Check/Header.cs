@@ -15,7 +15,6 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
     /// <summary>Near the end there is no room left to count on.</summary>
     public const ulong NearMaxCounter = MaxCounter - (1UL << 32);
 
-
     public bool HasDataChecksums => (Flags & 1) != 0;
 
     public bool IsCleanlyClosed => (Flags & 2) != 0;

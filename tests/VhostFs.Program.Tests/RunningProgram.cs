@@ -21,7 +21,8 @@ internal sealed partial class RunningProgram : IDisposable
 
     public RunningProgram(params string[] arguments)
     {
-        var start = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "vhostfs"), arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        // A test run in the background of a script ignores SIGINT, and what it starts would, too: as a program that nohup or such a script starts should.
+        var start = new ProcessStartInfo("env", ["--default-signal=INT", Path.Combine(AppContext.BaseDirectory, "vhostfs"), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["DOTNET_ROOT"] = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", ".."));
         _process = new Process { StartInfo = start };
         _process.OutputDataReceived += (_, line) => Append(_output, line.Data);
