@@ -34,7 +34,7 @@ public sealed class VhostUserServer
     private const long AcceptRetryNs = 100_000_000;
 
     private readonly VhostUserServerOptions _options;
-    private readonly Func<FuseServer> _newServer;
+    private readonly Func<FuseServer?> _newServer;
     private readonly VhostLog _log;
     private SafeFd? _listener;
     private VhostUserSession? _session;
@@ -44,8 +44,8 @@ public sealed class VhostUserServer
     private bool _isRunning;
     private Reactor.Reactor? _reactor;
 
-    /// <param name="newServer">Makes the FUSE server of each connection; its file system is told EndSession when the connection ends.</param>
-    public VhostUserServer(VhostUserServerOptions options, Func<FuseServer> newServer, VhostLog log)
+    /// <param name="newServer">Makes the FUSE server of each connection; its file system is told EndSession when the connection ends. Null: the front-end is refused.</param>
+    public VhostUserServer(VhostUserServerOptions options, Func<FuseServer?> newServer, VhostLog log)
     {
         if (options.SocketPath is null == options.ListenFd is null) { throw new ArgumentException("either a socket path or a listening descriptor", nameof(options)); }
         _options = options;
@@ -61,6 +61,9 @@ public sealed class VhostUserServer
 
     /// <summary>Connections that ended because the front-end took guest memory away.</summary>
     public long MemoryLostCount { get; private set; }
+
+    /// <summary>A front-end that was not refused has gone, and everything of its session with it.</summary>
+    public event Action? SessionEnded;
 
     /// <summary>A one-shot server's connection has ended (or <see cref="StopAsync"/> was called).</summary>
     public event Action? Ended;
@@ -118,6 +121,7 @@ public sealed class VhostUserServer
             {
                 // What this session left behind cannot be trusted: the export ends, by name; others never notice.
                 _session = null;
+                SessionEnded?.Invoke();
                 _log(VhostLogLevel.Error, $"{_options.Name}: the export ends because of a bug, please report it: {bug}");
                 break;
             }
@@ -130,12 +134,18 @@ public sealed class VhostUserServer
     private async IoTask<bool> ServeAsync(SafeFd socket)
     {
         ConnectionCount++;
+        if (_newServer() is not { } server)
+        {
+            socket.Dispose();
+            return false;
+        }
         _log(VhostLogLevel.Info, $"{_options.Name}: front-end connected");
-        var device = new VhostUserFsDevice(_newServer(), _options.MaxRequestsInFlight);
+        var device = new VhostUserFsDevice(server, _options.MaxRequestsInFlight);
         _session = new VhostUserSession(_reactor!, socket, device, _options.Name, _log);
         await _session.RunAsync();
         if (_session.IsMemoryLost) { MemoryLostCount++; }
         _session = null;
+        SessionEnded?.Invoke();
         _log(VhostLogLevel.Info, $"{_options.Name}: front-end gone");
         return true;
     }

@@ -6,55 +6,59 @@ namespace VhostFs.Commands;
 /// <summary><c>-o cache=auto,xattr,...</c>: how the first virtiofsd took its options, and how Kata and older libvirt still write them.</summary>
 internal static class LegacyOptions
 {
-    public static FuseServerOptions Apply(IEnumerable<string> values, FuseServerOptions options, List<ConfigError> errors, List<string> notes)
+    public static FuseWishes Apply(IEnumerable<string> values, FuseWishes wishes, List<ConfigError> errors, List<string> notes)
     {
         foreach (string item in values.SelectMany(v => v.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)))
         {
             int equals = item.IndexOf('=', StringComparison.Ordinal);
             string name = equals < 0 ? item : item[..equals];
             string value = equals < 0 ? "" : item[(equals + 1)..];
-            options = ApplyOne(name, value, options, errors, notes);
+            wishes = ApplyOne(name, value, wishes, errors, notes);
         }
-        return options;
+        return wishes;
     }
 
     /// <summary>It means something for a server of files, wherever they are mounted.</summary>
-    public static bool IsKnown(string name) => name is "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
+    public static bool IsKnown(string name) => name is "sharing" or "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
         or "security_label" or "no_security_label" or "readdirplus" or "no_readdirplus" or "killpriv_v2" or "no_killpriv_v2" or "allow_mmap";
 
-    private static FuseServerOptions ApplyOne(string name, string value, FuseServerOptions options, List<ConfigError> errors, List<string> notes)
+    private static FuseWishes ApplyOne(string name, string value, FuseWishes wishes, List<ConfigError> errors, List<string> notes)
     {
         var where = ConfigLocation.CommandLine($"-o {name}");
         switch (name)
         {
+            case "sharing":
+                if (ConfigNames.SharingModes.TryGetValue(value, out SharingMode sharing)) { return wishes with { Sharing = sharing }; }
+                errors.Add(new ConfigError(where, $"'{value}' is not one of {string.Join(", ", ConfigNames.SharingModes.Keys)}"));
+                return wishes;
             case "cache":
-                if (ConfigNames.CacheModes.TryGetValue(value == "none" ? "never" : value, out FuseCacheMode cache)) { return options with { Cache = cache }; }
+                if (ConfigNames.CacheModes.TryGetValue(value == "none" ? "never" : value, out FuseCacheMode cache)) { return wishes with { Cache = cache }; }
                 errors.Add(new ConfigError(where, $"'{value}' is not one of {string.Join(", ", ConfigNames.CacheModes.Keys)}"));
-                return options;
-            case "writeback": return options with { Writeback = true };
-            case "no_writeback": return options with { Writeback = false };
-            case "xattr": return options with { Xattr = true };
-            case "no_xattr": return options with { Xattr = false, PosixAcl = false };
-            case "posix_acl": return options with { PosixAcl = true };
-            case "no_posix_acl": return options with { PosixAcl = false };
-            case "security_label": return options with { SecurityLabel = true };
-            case "no_security_label": return options with { SecurityLabel = false };
-            case "readdirplus": return options with { ReadDirectoryPlus = true };
-            case "no_readdirplus": return options with { ReadDirectoryPlus = false };
-            case "killpriv_v2": return options with { KillPrivilegesV2 = true };
-            case "no_killpriv_v2": return options with { KillPrivilegesV2 = false };
-            case "announce_submounts": return options with { AnnounceSubmounts = true };
-            case "allow_mmap": return options with { AllowMmap = true };
+                return wishes;
+            case "writeback": return wishes with { Writeback = true };
+            case "no_writeback": return wishes with { Writeback = false };
+            case "xattr": return wishes with { Others = wishes.Others with { Xattr = true } };
+            case "no_xattr": return wishes with { Others = wishes.Others with { Xattr = false, PosixAcl = false } };
+            case "posix_acl": return wishes with { Others = wishes.Others with { PosixAcl = true } };
+            case "no_posix_acl": return wishes with { Others = wishes.Others with { PosixAcl = false } };
+            case "security_label": return wishes with { Others = wishes.Others with { SecurityLabel = true } };
+            case "no_security_label": return wishes with { Others = wishes.Others with { SecurityLabel = false } };
+            case "readdirplus": return wishes with { ReadDirectoryPlus = true };
+            case "no_readdirplus": return wishes with { ReadDirectoryPlus = false };
+            case "killpriv_v2": return wishes with { Others = wishes.Others with { KillPrivilegesV2 = true } };
+            case "no_killpriv_v2": return wishes with { Others = wishes.Others with { KillPrivilegesV2 = false } };
+            case "announce_submounts": return wishes with { Others = wishes.Others with { AnnounceSubmounts = true } };
+            case "allow_mmap": return wishes with { Others = wishes.Others with { AllowMmap = true } };
             case "source":
                 errors.Add(new ConfigError(where, "a volume is served, not a host directory; give --volume disk.img instead"));
-                return options;
+                return wishes;
             case "allow_direct_io" or "no_allow_direct_io" or "flock" or "no_flock" or "posix_lock" or "no_posix_lock" or "sandbox" or "modcaps"
                 or "timeout" or "log_level" or "thread_pool_size" or "no_announce_submounts":
                 notes.Add($"-o {name} is ignored");
-                return options;
+                return wishes;
             default:
                 errors.Add(new ConfigError(where, "unknown option; the options of this program are in 'vhostfs serve --help'"));
-                return options;
+                return wishes;
         }
     }
 }

@@ -83,6 +83,7 @@ internal static class MountCommand
         Pool = pool,
         Volume = volume,
         Request = list.Request,
+        Sharing = list.Sharing,
         Fuse = list.Fuse,
     };
 }

@@ -35,13 +35,11 @@ internal sealed class MountOptionList
     };
 
     private static readonly string[] s_names = [.. s_flags.Keys, "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
-        "entry_timeout", "attr_timeout", "negative_timeout", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap"];
+        "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap"];
 
     private readonly List<ConfigError> _errors;
     private readonly List<string> _serverOptions = [];
-    private TimeSpan? _entryTimeout;
-    private TimeSpan? _attributeTimeout;
-    private TimeSpan? _negativeTimeout;
+    private FuseWishes _wishes = new();
 
     private MountOptionList(List<ConfigError> errors, MountRequest request)
     {
@@ -54,21 +52,18 @@ internal sealed class MountOptionList
 
     public MountRequest Request { get; private set; }
 
+    public SharingMode Sharing => _wishes.Sharing;
+
     public FuseServerOptions Fuse { get; private set; } = new();
 
     public static MountOptionList Read(IEnumerable<string> values, MountRequest request, List<ConfigError> errors, List<string> notes)
     {
         var list = new MountOptionList(errors, request);
         foreach (string item in values.SelectMany(Split)) { list.Take(item); }
-        FuseServerOptions fuse = LegacyOptions.Apply(list._serverOptions, new FuseServerOptions(), errors, notes);
-        list.Fuse = fuse with
-        {
-            ReadOnly = (list.Request.Flags & MountCalls.MS_RDONLY) != 0,
-            EntryTimeout = list._entryTimeout,
-            AttributeTimeout = list._attributeTimeout,
-            NegativeTimeout = list._negativeTimeout ?? TimeSpan.Zero,
-        };
-        if (ConfigCheck.OptionsError(list.Fuse) is { } contradiction) { list.Fail(contradiction.Key, contradiction.Message); }
+        list._wishes = LegacyOptions.Apply(list._serverOptions, list._wishes, errors, notes);
+        list.Fuse = list._wishes.Settle();
+        if (list.Fuse.ReadOnly) { list.Request = list.Request with { Flags = list.Request.Flags | MountCalls.MS_RDONLY }; }
+        if (ConfigCheck.OptionsError(list.Sharing, list.Fuse) is { } contradiction) { list.Fail(contradiction.Key, contradiction.Message); }
         return list;
     }
 
@@ -87,6 +82,7 @@ internal sealed class MountOptionList
         if (s_flags.TryGetValue(item, out (ulong Set, ulong Clear) flag))
         {
             Request = Request with { Flags = (Request.Flags | flag.Set) & ~flag.Clear };
+            if (((flag.Set | flag.Clear) & MountCalls.MS_RDONLY) != 0) { _wishes = _wishes with { ReadOnly = flag.Set != 0 }; }
             return;
         }
         switch (name)
@@ -101,9 +97,9 @@ internal sealed class MountOptionList
                 if (uint.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out uint bytes) && bytes >= 4096) { Request = Request with { MaxReadBytes = bytes }; }
                 else { Fail(name, $"'{value}' is not a number of bytes from 4096 on"); }
                 break;
-            case "entry_timeout": _entryTimeout = Seconds(name, value); break;
-            case "attr_timeout": _attributeTimeout = Seconds(name, value); break;
-            case "negative_timeout": _negativeTimeout = Seconds(name, value); break;
+            case "entry_timeout": _wishes = _wishes with { EntryTimeout = Seconds(name, value) }; break;
+            case "attr_timeout": _wishes = _wishes with { AttributeTimeout = Seconds(name, value) }; break;
+            case "negative_timeout": _wishes = _wishes with { NegativeTimeout = Seconds(name, value) }; break;
             // For mount(8) and systemd, not for us.
             case "defaults" or "auto" or "noauto" or "user" or "nouser" or "users" or "owner" or "group" or "nofail" or "_netdev": break;
             case var _ when name.StartsWith("x-", StringComparison.Ordinal) || name.StartsWith("comment", StringComparison.Ordinal): break;

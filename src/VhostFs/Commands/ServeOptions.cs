@@ -15,6 +15,7 @@ internal sealed class ServeOptions
     private readonly Option<string> _socketGroup = Declare.Text("--socket-group", "group", "Let this group connect to the socket");
     private readonly Option<int?> _fd = new("--fd") { Description = "Use this listening socket, which the caller made (systemd, libvirt)", HelpName = "number" };
     private readonly Option<string> _tag = Declare.Text("--tag", "tag", "Name in the printed QEMU options (default: the volume's name)");
+    private readonly Option<SharingMode> _sharing = Declare.Choice("--sharing", ConfigNames.SharingModes, "Who else uses the volume at the same time; decides what the guest may keep");
     private readonly Option<FuseCacheMode> _cache = Declare.Choice("--cache", ConfigNames.CacheModes, "What the guest may keep (default: auto)");
     private readonly Option<bool> _writeback = Declare.Flag("--writeback", "The guest collects small writes (one guest per volume)");
     private readonly Option<bool> _readOnly = Declare.Flag("--readonly", "Refuse every change");
@@ -45,7 +46,7 @@ internal sealed class ServeOptions
 
     private Option[] VolumeOptions =>
     [
-        _volume, _volumeName, _size, _diskCache, _socket, _socketGroup, _fd, _tag, _cache, _writeback, _readOnly, _xattr, _noXattr, _posixAcl, _noPosixAcl,
+        _volume, _volumeName, _size, _diskCache, _socket, _socketGroup, _fd, _tag, _sharing, _cache, _writeback, _readOnly, _xattr, _noXattr, _posixAcl, _noPosixAcl,
         _securityLabel, _announceSubmounts, _allowMmap, _noReadDirPlus, _noKillPriv, _legacy, .. IgnoredOptions.All,
     ];
 
@@ -99,6 +100,7 @@ internal sealed class ServeOptions
         if (volumeName.Length > 0 && ConfigCheck.VolumeNameError(volumeName) is { } nameError) { errors.Add(new ConfigError(ConfigLocation.CommandLine("--volume-name"), nameError)); }
         string socket = parsed.GetValue(_socket) ?? "";
         IgnoredOptions.Note(parsed, notes);
+        FuseWishes wishes = LegacyOptions.Apply(parsed.GetValue(_legacy) ?? [], ReadFuse(parsed), errors, notes);
         string name = volumeName.Length > 0 ? volumeName : stem;
         var bdev = new BdevConfig { Where = ConfigLocation.CommandLine("--volume"), Name = stem, FileName = path, Cache = parsed.GetValue(_diskCache), SizeBytes = size };
         // A pool made for one volume: the volume is called like the file.
@@ -114,28 +116,33 @@ internal sealed class ServeOptions
             SocketGroup = parsed.GetValue(_socketGroup) ?? "",
             ListenFd = parsed.GetValue(_fd) ?? -1,
             Tag = parsed.GetValue(_tag) ?? "",
-            Fuse = LegacyOptions.Apply(parsed.GetValue(_legacy) ?? [], ReadFuse(parsed), errors, notes),
+            Sharing = wishes.Sharing,
+            Fuse = wishes.Settle(),
         };
         var config = new ServeConfig { Bdevs = [bdev], Pools = [pool], Exports = [export] };
         ConfigCheck.CheckExport(config, export, errors);
         return config;
     }
 
-    private FuseServerOptions ReadFuse(ParseResult parsed)
+    private FuseWishes ReadFuse(ParseResult parsed)
     {
         bool xattr = !parsed.GetValue(_noXattr) || parsed.GetValue(_xattr);
-        return new FuseServerOptions
+        return new FuseWishes
         {
-            Cache = parsed.GetValue(_cache),
-            Writeback = parsed.GetValue(_writeback),
-            ReadOnly = parsed.GetValue(_readOnly),
-            Xattr = xattr,
-            PosixAcl = parsed.GetValue(_posixAcl) || (xattr && !parsed.GetValue(_noPosixAcl)),
-            SecurityLabel = parsed.GetValue(_securityLabel),
-            AnnounceSubmounts = parsed.GetValue(_announceSubmounts),
-            AllowMmap = parsed.GetValue(_allowMmap),
-            ReadDirectoryPlus = !parsed.GetValue(_noReadDirPlus),
-            KillPrivilegesV2 = !parsed.GetValue(_noKillPriv),
+            Sharing = parsed.GetValue(_sharing),
+            Cache = parsed.GetResult(_cache) is { Implicit: false } ? parsed.GetValue(_cache) : null,
+            Writeback = parsed.GetValue(_writeback) ? true : null,
+            ReadOnly = parsed.GetValue(_readOnly) ? true : null,
+            ReadDirectoryPlus = parsed.GetValue(_noReadDirPlus) ? false : null,
+            Others = new FuseServerOptions
+            {
+                Xattr = xattr,
+                PosixAcl = parsed.GetValue(_posixAcl) || (xattr && !parsed.GetValue(_noPosixAcl)),
+                SecurityLabel = parsed.GetValue(_securityLabel),
+                AnnounceSubmounts = parsed.GetValue(_announceSubmounts),
+                AllowMmap = parsed.GetValue(_allowMmap),
+                KillPrivilegesV2 = !parsed.GetValue(_noKillPriv),
+            },
         };
     }
 }

@@ -14,7 +14,7 @@ internal static class ConfigCheck
         Unique(config.Exports, e => e.Name, e => e.Where, "name", "two exports are called", errors);
         Unique(config.Exports.Where(e => e.Socket.Length > 0), e => e.Socket, e => e.Where, "socket", "two exports listen on", errors);
         Unique(config.Exports.Where(e => e.ListenFd >= 0), e => $"{e.ListenFd}", e => e.Where, "fd", "two exports use descriptor", errors);
-        CheckWriteback(config, errors);
+        CheckSharing(config, errors);
     }
 
     /// <summary>Errors of one export that do not depend on others; also for the command line.</summary>
@@ -29,16 +29,21 @@ internal static class ConfigCheck
         if (export.ListenFd >= 0 && export.Socket.Length > 0) { Fail("fd", "a descriptor and a socket path exclude each other; keep one"); }
         if (export.ListenFd >= 0 && export.SocketGroup.Length > 0) { Fail("socket_group", "has no effect on a descriptor; whoever made the socket sets its group"); }
         if (Encoding.UTF8.GetByteCount(export.Tag) > ConfigNames.MaxTagBytes) { Fail("tag", $"'{export.Tag}' is longer than {ConfigNames.MaxTagBytes} bytes"); }
-        if (OptionsError(export.Fuse) is { } error) { Fail(error.Key, error.Message); }
+        if (OptionsError(export.Sharing, export.Fuse) is { } error) { Fail(error.Key, error.Message); }
     }
 
     /// <summary>Null, or the option that contradicts another.</summary>
-    public static (string Key, string Message)? OptionsError(FuseServerOptions fuse)
+    public static (string Key, string Message)? OptionsError(SharingMode sharing, FuseServerOptions fuse)
     {
         if (fuse.PosixAcl && !fuse.Xattr) { return ("posix_acl", "ACLs are stored as extended attributes; turn xattr on, or posix_acl off"); }
         if (fuse.SecurityLabel && !fuse.Xattr) { return ("security_label", "labels are stored as extended attributes; turn xattr on"); }
         if (fuse.Writeback && fuse.Cache == FuseCacheMode.Never) { return ("writeback", "the guest cannot collect writes with cache 'never'; choose auto, always or metadata"); }
         if (fuse.Writeback && fuse.ReadOnly) { return ("writeback", "a read-only export has no writes to collect; drop one of the two"); }
+        if (sharing == SharingMode.Shared && fuse.Writeback)
+        {
+            return ("writeback", "with sharing 'shared' others write, too, and collected writes would undo theirs; drop writeback, or say sharing 'exclusive'");
+        }
+        if (sharing == SharingMode.SharedReadOnly && !fuse.ReadOnly) { return ("readonly", "sharing 'shared-ro' is for reading; leave it read-only, or say sharing 'shared'"); }
         return null;
     }
 
@@ -109,15 +114,25 @@ internal static class ConfigCheck
         }
     }
 
-    // With the writeback cache the guest owns size and mtime: a second guest would see, and bring back, old ones.
-    private static void CheckWriteback(ServeConfig config, List<ConfigError> errors)
+    // What can be seen before anybody connects of the rule that VolumeClaims keeps.
+    private static void CheckSharing(ServeConfig config, List<ConfigError> errors)
     {
-        foreach (ExportConfig export in config.Exports.Where(e => e.Fuse.Writeback))
+        foreach (ExportConfig export in config.Exports)
         {
-            ExportConfig? other = config.Exports.FirstOrDefault(e => e != export && e.Pool == export.Pool && e.Volume == export.Volume);
-            if (other is not null)
+            ExportConfig[] others = [.. config.Exports.Where(e => e != export && e.Pool == export.Pool && e.Volume == export.Volume)];
+            if (others.Length == 0) { continue; }
+            if (export.Sharing == SharingMode.Exclusive)
             {
-                errors.Add(new ConfigError(Under(export.Where, "writeback"), $"export '{other.Name}' serves the same volume; writeback is for a volume with one guest"));
+                errors.Add(new ConfigError(Under(export.Where, "sharing"), $"export '{others[0].Name}' serves the same volume; 'exclusive' is for a volume with one guest: say 'shared', or 'shared-ro' when nobody writes"));
+            }
+            // With the writeback cache the guest owns size and mtime: a second guest would see, and bring back, old ones.
+            else if (export.Fuse.Writeback)
+            {
+                errors.Add(new ConfigError(Under(export.Where, "writeback"), $"export '{others[0].Name}' serves the same volume; writeback is for a volume with one guest"));
+            }
+            else if (export.Sharing == SharingMode.SharedReadOnly && others.FirstOrDefault(e => !e.Fuse.ReadOnly) is { } writer)
+            {
+                errors.Add(new ConfigError(Under(export.Where, "sharing"), $"export '{writer.Name}' may write to the same volume, and readers with 'shared-ro' never look again; make it read-only, or say 'shared' for both"));
             }
         }
     }

@@ -137,6 +137,7 @@ internal static class ConfigFile
         string volume = written[(slash + 1)..];
         if (written.Length > 0 && pool.Length == 0) { section.Fail(section.At("volume"), $"which pool? write \"pool/{volume}\"; pools here: {ConfigCheck.Names(pools.Select(p => p.Name))}"); }
         string socket = section.OptionalText("socket") ?? "";
+        FuseWishes wishes = ReadFuse(section);
         var export = new ExportConfig
         {
             Where = section.Where,
@@ -148,30 +149,36 @@ internal static class ConfigFile
             SocketGroup = section.OptionalText("socket_group") ?? "",
             ListenFd = section.Count("fd", -1, 0, 1 << 20),
             Tag = section.OptionalText("tag") ?? "",
-            Fuse = ReadFuse(section),
+            Sharing = wishes.Sharing,
+            Fuse = wishes.Settle(),
         };
         section.End();
         return export;
     }
 
-    private static FuseServerOptions ReadFuse(ConfigSection section)
+    private static FuseWishes ReadFuse(ConfigSection section)
     {
         bool xattr = section.Flag("xattr", true);
-        return new FuseServerOptions
+        FuseCacheMode cache = section.Choice("cache", FuseCacheMode.Auto, ConfigNames.CacheModes);
+        return new FuseWishes
         {
-            Cache = section.Choice("cache", FuseCacheMode.Auto, ConfigNames.CacheModes),
+            Sharing = section.Choice("sharing", SharingMode.Unsaid, ConfigNames.SharingModes),
+            Cache = section.Has("cache") ? cache : null,
             EntryTimeout = section.Seconds("entry_timeout"),
             AttributeTimeout = section.Seconds("attr_timeout"),
-            NegativeTimeout = section.Seconds("negative_timeout") ?? TimeSpan.Zero,
-            Writeback = section.Flag("writeback", false),
-            ReadOnly = section.Flag("readonly", false),
-            Xattr = xattr,
-            PosixAcl = section.Flag("posix_acl", xattr),
-            SecurityLabel = section.Flag("security_label", false),
-            KillPrivilegesV2 = section.Flag("killpriv_v2", true),
-            ReadDirectoryPlus = section.Flag("readdirplus", true),
-            AnnounceSubmounts = section.Flag("announce_submounts", false),
-            AllowMmap = section.Flag("allow_mmap", false),
+            NegativeTimeout = section.Seconds("negative_timeout"),
+            Writeback = section.OptionalFlag("writeback"),
+            ReadOnly = section.OptionalFlag("readonly"),
+            ReadDirectoryPlus = section.OptionalFlag("readdirplus"),
+            Others = new FuseServerOptions
+            {
+                Xattr = xattr,
+                PosixAcl = section.Flag("posix_acl", xattr),
+                SecurityLabel = section.Flag("security_label", false),
+                KillPrivilegesV2 = section.Flag("killpriv_v2", true),
+                AnnounceSubmounts = section.Flag("announce_submounts", false),
+                AllowMmap = section.Flag("allow_mmap", false),
+            },
         };
     }
 }

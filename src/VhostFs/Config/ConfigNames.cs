@@ -24,6 +24,13 @@ internal static class ConfigNames
         ["metadata"] = FuseCacheMode.Metadata,
     };
 
+    public static readonly Dictionary<string, SharingMode> SharingModes = new(StringComparer.Ordinal)
+    {
+        ["exclusive"] = SharingMode.Exclusive,
+        ["shared-ro"] = SharingMode.SharedReadOnly,
+        ["shared"] = SharingMode.Shared,
+    };
+
     public static readonly Dictionary<string, BdevKind> BdevKinds = new(StringComparer.Ordinal)
     {
         ["uring"] = BdevKind.Uring,

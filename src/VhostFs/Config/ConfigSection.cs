@@ -41,7 +41,9 @@ internal sealed class ConfigSection
         return value.Text;
     }
 
-    public bool Flag(string key, bool otherwise) => Find(key, ConfigNodeKind.Flag, "true or false")?.Flag ?? otherwise;
+    public bool Flag(string key, bool otherwise) => OptionalFlag(key) ?? otherwise;
+
+    public bool? OptionalFlag(string key) => Find(key, ConfigNodeKind.Flag, "true or false")?.Flag;
 
     public int Count(string key, int otherwise, int least, int most)
     {

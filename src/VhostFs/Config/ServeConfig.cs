@@ -108,6 +108,7 @@ internal sealed record ExportConfig
 
     /// <summary>Empty: the volume's name.</summary>
     public string Tag { get; init; } = "";
+    public SharingMode Sharing { get; init; }
     public FuseServerOptions Fuse { get; init; } = new();
 }
 
@@ -121,5 +122,6 @@ internal sealed record MountConfig
     /// <summary>Empty: the only volume of the pool.</summary>
     public string Volume { get; init; } = "";
     public required MountRequest Request { get; init; }
+    public SharingMode Sharing { get; init; }
     public FuseServerOptions Fuse { get; init; } = new();
 }

@@ -17,6 +17,8 @@ internal sealed class Export : IServing
     private readonly TaskCompletionSource _never = new();
     private VhostUserServer? _server;
     private FuseServer? _fuse;
+    private ServedVolume? _volume;
+    private VolumeClaim? _claim;
 
     public Export(ExportConfig config, Log log)
     {
@@ -45,9 +47,10 @@ internal sealed class Export : IServing
     /// <summary>Mounts the volume and listens. Null, or why not and what to do.</summary>
     private async IoTask<string?> StartAsync(PoolHost pool)
     {
-        OpenResult<Blobfs.Blobfs> mounted = await pool.MountAsync(_config.Volume);
-        if (mounted.Value is not { } fileSystem) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
-        Tag = _config.Tag.Length > 0 ? _config.Tag : fileSystem.Volume.Name;
+        OpenResult<ServedVolume> mounted = await pool.MountAsync(_config.Volume);
+        if (mounted.Value is not { } volume) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
+        _volume = volume;
+        Tag = _config.Tag.Length > 0 ? _config.Tag : volume.FileSystem.Volume.Name;
         if (!QemuOptions.TryCheckTag(Tag, out string error)) { return $"{_config.Where}: {error}"; }
         uint gid = 0;
         if (_config.SocketGroup.Length > 0 && !SocketAccess.TryFindGroup(_config.SocketGroup, out gid)) { return $"{_config.Where}: no such group '{_config.SocketGroup}'"; }
@@ -55,7 +58,8 @@ internal sealed class Export : IServing
         if (_config.ListenFd >= 0 && !TryInherit(_config.ListenFd, out inherited)) { return $"{_config.Where}: descriptor {_config.ListenFd} is not a listening socket; whoever starts this must bind, listen and pass it on"; }
 
         var options = new VhostUserServerOptions { Name = Name, SocketPath = inherited is null ? _config.Socket : null, ListenFd = inherited };
-        _server = new VhostUserServer(options, () => _fuse = new FuseServer(fileSystem.OpenSession(_config.Fuse.ReadOnly), _config.Fuse), WriteLog);
+        _server = new VhostUserServer(options, BeginSession, WriteLog);
+        _server.SessionEnded += EndSession;
         Errno started = _server.Start();
         if (started != Errno.None)
         {
@@ -74,6 +78,25 @@ internal sealed class Export : IServing
             File.SetUnixFileMode(_config.Socket, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
         }
         return null;
+    }
+
+    // Who may use the volume is settled when a front-end connects: an export that nobody uses is in nobody's way.
+    private FuseServer? BeginSession()
+    {
+        var claim = new VolumeClaim(Scope, _config.Sharing, _config.Fuse);
+        if (_volume!.Claims.TryTake(claim) is { } refusal)
+        {
+            _log.Error(Scope, $"a front-end is refused: {refusal}");
+            return null;
+        }
+        _claim = claim;
+        return _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly), _config.Fuse);
+    }
+
+    private void EndSession()
+    {
+        if (_claim is { } claim) { _volume!.Claims.Release(claim); }
+        _claim = null;
     }
 
     /// <summary>Requests under way finish; then the connection ends and the socket file goes away.</summary>

@@ -32,18 +32,18 @@ internal sealed class HostMount : IServing
 
     public async Task<string?> StartAsync(PoolHost pool, Reactor.Reactor reactor)
     {
-        OpenResult<Blobfs.Blobfs> mounted = await reactor.InvokeAsync(() => pool.MountAsync(_config.Volume));
-        if (mounted.Value is not { } fileSystem) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
+        OpenResult<ServedVolume> mounted = await reactor.InvokeAsync(() => pool.MountAsync(_config.Volume));
+        if (mounted.Value is not { } volume) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
         // mount(2) does not wait for us: the kernel's first request comes when the device is read.
         _mountPoint = HostMountPoint.Mount(_config.Request, out SafeFd device, out string error);
         if (_mountPoint is null) { return error; }
-        Errno started = await reactor.InvokeAsync(() => new IoTask<Errno>(Serve(fileSystem, reactor, device)));
+        Errno started = await reactor.InvokeAsync(() => new IoTask<Errno>(Serve(volume.FileSystem, reactor, device)));
         if (started != Errno.None)
         {
             _mountPoint.Unmount(lazy: true);
             return $"/dev/fuse cannot be used: {started}";
         }
-        _log.Always(Scope, $"mounted volume '{fileSystem.Volume.Name}'");
+        _log.Always(Scope, $"mounted volume '{volume.FileSystem.Volume.Name}'");
         return null;
     }
 

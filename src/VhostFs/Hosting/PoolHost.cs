@@ -7,13 +7,16 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Hosting;
 
+/// <summary>A mounted volume, and who uses it.</summary>
+internal sealed record ServedVolume(Blobfs.Blobfs FileSystem, VolumeClaims Claims);
+
 /// <summary>One pool on its bdevs, and the file systems of those volumes that are served. Lives on one reactor.</summary>
 internal sealed class PoolHost
 {
     private readonly PoolConfig _config;
     private readonly IBdev _bdev;
     private readonly Pool _pool;
-    private readonly Dictionary<string, Blobfs.Blobfs> _mounted = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, ServedVolume> _mounted = new(StringComparer.Ordinal);
 
     private PoolHost(PoolConfig config, IBdev bdev, Pool pool)
     {
@@ -57,7 +60,7 @@ internal sealed class PoolHost
     }
 
     /// <summary>The file system of a volume, mounted at its first use. An empty name means the only volume.</summary>
-    public async IoTask<OpenResult<Blobfs.Blobfs>> MountAsync(string name)
+    public async IoTask<OpenResult<ServedVolume>> MountAsync(string name)
     {
         string[] known = [.. _pool.Volumes.Select(v => v.Name)];
         if (name.Length == 0)
@@ -66,22 +69,23 @@ internal sealed class PoolHost
             name = known[0];
         }
         if (!known.Contains(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(known)}"; }
-        if (_mounted.TryGetValue(name, out Blobfs.Blobfs? already)) { return already; }
+        if (_mounted.TryGetValue(name, out ServedVolume? already)) { return already; }
         OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
         if (volume.Value is null) { return volume.Error!; }
         FsResult<Blobfs.Blobfs> mounted = await Blobfs.Blobfs.MountAsync(volume.Value, new Blobfs.BlobfsOptions());
         if (mounted.IsError) { return $"volume '{name}' cannot be mounted ({mounted.Errno}); stop this process and run 'vhostfs check'"; }
-        _mounted.Add(name, mounted.Value);
-        return mounted.Value;
+        var served = new ServedVolume(mounted.Value, new VolumeClaims(name));
+        _mounted.Add(name, served);
+        return served;
     }
 
     /// <summary>Makes everything durable and lets go of the file. No session uses a volume any more.</summary>
     public async IoTask<Errno> CloseAsync()
     {
         Errno result = Errno.None;
-        foreach (Blobfs.Blobfs fileSystem in _mounted.Values)
+        foreach (ServedVolume served in _mounted.Values)
         {
-            Errno closed = await fileSystem.CloseAsync();
+            Errno closed = await served.FileSystem.CloseAsync();
             if (result == Errno.None) { result = closed; }
         }
         Errno pool = await _pool.CloseAsync();
