@@ -27,6 +27,7 @@ public sealed class BlobfsSession : IFileSystem
     private readonly CopyRange _copies;
     private readonly Directories _directories;
     private readonly Xattrs _xattrs;
+    private readonly SessionLocks _fileLocks;
 
     internal BlobfsSession(BlobfsState state, bool isReadOnly)
     {
@@ -46,7 +47,10 @@ public sealed class BlobfsSession : IFileSystem
         _copies = new CopyRange(_reads, _writes, _attributes);
         _directories = new Directories(state, _references, accessTimes);
         _xattrs = new Xattrs(state);
+        _fileLocks = new SessionLocks(state.Locks, state.Options.MaxLocksPerSession, state.Options.MaxLockWaitersPerSession);
     }
+
+    public IFileLocks Locks => _fileLocks;
 
     /// <summary>Inodes this session refers to.</summary>
     public int ReferencedInodes => _references.Count;
@@ -109,11 +113,16 @@ public sealed class BlobfsSession : IFileSystem
     public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long offsetBytes, IoVecs source, uint openFlags, bool fromCache, bool killPrivileges) =>
         _writes.WriteAsync(node, offsetBytes, source, (openFlags & O_APPEND) != 0 && !fromCache, killPrivileges);
 
-    /// <summary>Every write is visible and survives the process when it is replied to: closing a descriptor adds nothing.</summary>
-    public IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner) => new(Errno.None);
+    /// <summary>Every write is visible and survives the process when it is replied to: closing a descriptor only ends locks.</summary>
+    public IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner)
+    {
+        _fileLocks.EndOwner(node, lockOwner);
+        return new IoTask<Errno>(Errno.None);
+    }
 
     public IoTask<Errno> ReleaseAsync(ulong node, ulong handle)
     {
+        _fileLocks.EndHandle(node, handle);
         _references.Close(node);
         return new IoTask<Errno>(Errno.None);
     }
@@ -155,7 +164,11 @@ public sealed class BlobfsSession : IFileSystem
 
     public IoTask<Errno> SyncFsAsync() => _state.Volume.SyncAsync();
 
-    public void EndSession() => _references.Clear();
+    public void EndSession()
+    {
+        _references.Clear();
+        _fileLocks.Clear();
+    }
 
     private IoTask<FsResult<InodeAttributes>> SetSizeAsync(ulong node, SetAttributes changes) =>
         _state.Truncation.SetSizeAsync(_locks, _inline, _attributes, node, changes);

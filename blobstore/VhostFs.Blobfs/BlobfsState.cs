@@ -18,6 +18,7 @@ internal sealed class BlobfsState
         References = new SharedReferences();
         Orphans = new Orphans(this);
         Truncation = new Truncation(this);
+        Locks = new LockTable();
         References.LastGone += Orphans.ReferencesGone;
     }
 
@@ -41,6 +42,8 @@ internal sealed class BlobfsState
 
     public Truncation Truncation { get; }
 
+    public LockTable Locks { get; }
+
     private static FsTime SystemTime()
     {
         long ticks = DateTime.UtcNow.Ticks - DateTime.UnixEpoch.Ticks;
@@ -57,6 +60,12 @@ public sealed record BlobfsOptions
 
     /// <summary>Bound of the files and directories one session may have open at a time; beyond it ENFILE.</summary>
     public int MaxOpensPerSession { get; init; } = 1024 * 1024;
+
+    /// <summary>Bound of the locks one session may hold at a time; beyond it ENOLCK.</summary>
+    public int MaxLocksPerSession { get; init; } = 4096;
+
+    /// <summary>Bound of the requests of one session that wait for a lock; beyond it ENOLCK.</summary>
+    public int MaxLockWaitersPerSession { get; init; } = 256;
 
     /// <summary>Nameless inodes that are deleted at the same time.</summary>
     public int MaxConcurrentReaps { get; init; } = 4;

@@ -4,11 +4,14 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Blobfs;
 
-/// <summary>OPEN, OPENDIR and CREATE for one session. A handle is the open flags: it means the same after a restart.</summary>
+/// <summary>OPEN, OPENDIR and CREATE for one session. A handle is the open flags, and above them a number of its own, by which the locks
+/// made through it end with it: it means the same after a restart.</summary>
 internal sealed class Opens(BlobfsState state, SessionReferences references, Names names, Func<ulong, SetAttributes, IoTask<FsResult<InodeAttributes>>> setSize)
 {
     private const uint O_EXCL = 0x80;
     private const uint O_TRUNC = 0x200;
+
+    private uint _lastOpened;
 
     public IoTask<FsResult<ulong>> OpenAsync(ulong node, uint openFlags, bool killPrivileges)
     {
@@ -30,13 +33,13 @@ internal sealed class Opens(BlobfsState state, SessionReferences references, Nam
     {
         var what = new NewObject(context, (mode & FileMode.PermissionMask) | FileMode.S_IFREG);
         FsResult<InodeAttributes> created = await names.CreateTemporaryAsync(parent, what);
-        return created.IsError ? created.Errno : new CreatedFile(created.Value, openFlags);
+        return created.IsError ? created.Errno : new CreatedFile(created.Value, NewHandle(openFlags));
     }
 
     private async IoTask<FsResult<CreatedFile>> FinishCreateAsync(IoTask<FsResult<InodeAttributes>> creating, ulong parent, IoVec name, uint openFlags, bool killPrivileges)
     {
         FsResult<InodeAttributes> file = await creating;
-        if (!file.IsError) { return new CreatedFile(file.Value, openFlags); }
+        if (!file.IsError) { return new CreatedFile(file.Value, NewHandle(openFlags)); }
         if (file.Errno != Errno.EEXIST || (openFlags & O_EXCL) != 0) { return file.Errno; }
         // Another session made it since the guest's kernel looked: open(2) without O_EXCL opens it.
         file = await names.LookupAsync(parent, name);
@@ -64,9 +67,11 @@ internal sealed class Opens(BlobfsState state, SessionReferences references, Nam
         return cut.Errno;
     }
 
+    private ulong NewHandle(uint openFlags) => ((ulong)++_lastOpened << 32) | openFlags;
+
     private Errno TryOpen(ulong node, uint openFlags, bool directory, out ulong handle)
     {
-        handle = openFlags;
+        handle = 0;
         Errno found = state.Volume.TryGetInode(node, out InodeRecord record);
         if (found != Errno.None) { return found; }
         if (directory && !record.IsDirectory) { return Errno.ENOTDIR; }
@@ -75,6 +80,7 @@ internal sealed class Opens(BlobfsState state, SessionReferences references, Nam
         if (record.LinkCount == 0 && !state.References.Contains(node)) { return Errno.ESTALE; }
         if (!references.CanAdd(node, open: true)) { return Errno.ENFILE; }
         references.AddOpen(node);
+        handle = NewHandle(openFlags);
         return Errno.None;
     }
 

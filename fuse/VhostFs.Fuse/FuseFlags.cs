@@ -41,6 +41,8 @@ internal static class FuseFlags
     public const uint FSYNC_FDATASYNC = 1 << 0;
     public const uint SETXATTR_ACL_KILL_SGID = 1 << 0;
 
+    public const uint LK_FLOCK = 1 << 0;
+
     /// <summary>FUSE_MAX_NR_SECCTX: an extension of this type or below is a fuse_secctx_header, its type the count.</summary>
     public const uint MAX_NR_SECCTX = 31;
     public const uint EXT_GROUPS = 32;

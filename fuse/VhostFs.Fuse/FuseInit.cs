@@ -29,14 +29,14 @@ internal static class FuseInit
             if (!request.TryTake(out FuseInitExtIn extension)) { return request.ReplyError(Errno.EINVAL); }
             offered |= (ulong)extension.Flags2 << 32;
         }
-        FuseInitFlags flags = Choose((FuseInitFlags)offered, session.Options);
+        FuseInitFlags flags = Choose((FuseInitFlags)offered, session.Options, session.FileSystem.Locks is not null);
         uint minor = Math.Min(init.Minor, Minor);
         session.Start(new FuseNegotiated(minor, flags));
         return request.Reply(new FuseInitOut(Major, minor, init.MaxReadahead, (uint)flags, MaxBackground, CongestionThreshold, MaxWriteBytes, TimeGranularity: 1,
             (flags & FuseInitFlags.MAX_PAGES) != 0 ? MaxPages : (ushort)0, 0, (uint)((ulong)flags >> 32)));
     }
 
-    private static FuseInitFlags Choose(FuseInitFlags offered, FuseServerOptions options)
+    private static FuseInitFlags Choose(FuseInitFlags offered, FuseServerOptions options, bool hasLocks)
     {
         FuseInitFlags wanted = FuseInitFlags.ASYNC_READ | FuseInitFlags.EXPORT_SUPPORT | FuseInitFlags.BIG_WRITES
             | FuseInitFlags.HAS_IOCTL_DIR | FuseInitFlags.ASYNC_DIO | FuseInitFlags.PARALLEL_DIROPS | FuseInitFlags.MAX_PAGES
@@ -54,7 +54,13 @@ internal static class FuseInit
         if (options.AllowIdmap) { wanted |= FuseInitFlags.ALLOW_IDMAP; }
 
         // An open that never reaches us cannot truncate: then the kernel must send SETATTR.
-        if (!options.NoOpen || (offered & FuseInitFlags.NO_OPEN_SUPPORT) == 0) { wanted |= FuseInitFlags.ATOMIC_O_TRUNC; }
+        // And a close that never reaches us cannot release locks: then they stay in the guest.
+        if (!options.NoOpen || (offered & FuseInitFlags.NO_OPEN_SUPPORT) == 0)
+        {
+            wanted |= FuseInitFlags.ATOMIC_O_TRUNC;
+            if (options.PosixLocks && hasLocks) { wanted |= FuseInitFlags.POSIX_LOCKS; }
+            if (options.FlockLocks && hasLocks) { wanted |= FuseInitFlags.FLOCK_LOCKS; }
+        }
 
         // ACLs need the umask left to us and the longer SETXATTR; a guest without one of the three gets plain modes.
         const FuseInitFlags acl = FuseInitFlags.POSIX_ACL | FuseInitFlags.DONT_MASK | FuseInitFlags.SETXATTR_EXT;

@@ -1,4 +1,5 @@
 using VhostFs.Linux;
+using VhostFs.Reactor;
 
 namespace VhostFs.Fuse;
 
@@ -15,6 +16,18 @@ public abstract partial class FuseRequest : IDisposable
 
     /// <summary>The request is answered: <paramref name="replyBytes"/> were written from the start of <see cref="Writable"/> (0: no reply).</summary>
     protected internal abstract void Complete(int replyBytes);
+
+    /// <summary>The transport can carry one more request that may wait for ever.</summary>
+    protected internal virtual bool CanPark => true;
+
+    /// <summary>The request begins to wait for a lock. Header and arguments are private copies; the transport may take back whatever else it lent, and may drop the request
+    /// (<see cref="FuseServer.CancelWait"/>) when it ends.</summary>
+    protected internal virtual void Park()
+    {
+    }
+
+    /// <summary>The wait is over: true when <see cref="Writable"/> is there again for the reply; false when the request was dropped and nobody expects one.</summary>
+    protected internal virtual IoTask<bool> UnparkAsync() => new(true);
 
     public virtual void Dispose()
     {

@@ -29,6 +29,13 @@ public abstract partial class FuseRequest
     /// <summary>The session's epoch when the request began.</summary>
     internal uint Epoch { get; set; }
 
+    /// <summary>Not 0 while the request waits for a lock.</summary>
+    internal ulong LockTicket { get; set; }
+
+    internal FuseRequest? NextWaiting { get; set; }
+
+    internal FuseRequest? PreviousWaiting { get; set; }
+
     internal FuseOpcode Opcode => (FuseOpcode)Header.Opcode;
 
     internal ulong NodeId => Header.NodeId;

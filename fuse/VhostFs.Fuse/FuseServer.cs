@@ -20,6 +20,7 @@ public sealed class FuseServer
     private readonly FileHandlers _files;
     private readonly DirectoryHandlers _directories;
     private readonly XattrHandlers _xattrs;
+    private readonly LockHandlers _locks;
 
     public FuseServer(IFileSystem fileSystem, FuseServerOptions options)
     {
@@ -28,6 +29,7 @@ public sealed class FuseServer
         _files = new FileHandlers(_session);
         _directories = new DirectoryHandlers(_session);
         _xattrs = new XattrHandlers(_session);
+        _locks = new LockHandlers(_session);
     }
 
     public FuseServerOptions Options => _session.Options;
@@ -70,6 +72,12 @@ public sealed class FuseServer
 
     /// <summary>The device was reset or the connection ended: the session is over. Requests in flight finish and complete as usual; what they open is given back.</summary>
     public void Reset() => _session.End();
+
+    /// <summary>The transport drops a request that it was told to park: its wait ends, it asks <see cref="FuseRequest.UnparkAsync"/>, and completes.</summary>
+    public void CancelWait(FuseRequest request) => _locks.Cancel(request);
+
+    /// <summary>The same for all requests that wait for a lock.</summary>
+    public void CancelWaits() => _locks.CancelAll();
 
     /// <summary>Goes on with a session that was negotiated before a restart of this process or on another host.</summary>
     public void Resume(FuseNegotiated negotiated) => _session.Start(negotiated);
@@ -172,11 +180,14 @@ public sealed class FuseServer
         FuseOpcode.GETXATTR => _xattrs.GetxattrAsync(request),
         FuseOpcode.LISTXATTR => _xattrs.ListxattrAsync(request),
         FuseOpcode.REMOVEXATTR => _xattrs.RemovexattrAsync(request),
+        FuseOpcode.GETLK => _locks.Getlk(request),
+        FuseOpcode.SETLK => _locks.SetlkAsync(request, wait: false),
+        FuseOpcode.SETLKW => _locks.SetlkAsync(request, wait: true),
         FuseOpcode.INIT => new IoTask<int>(FuseInit.Handle(_session, request)),
         FuseOpcode.DESTROY => Destroy(request),
         FuseOpcode.IOCTL => Error(request, Errno.ENOTTY), // ENOSYS would say the same to the user; no ioctl is served yet
-        // Remembered by the kernel per mount, which then does without: locks stay local to the guest, every access is checked
-        // there (default_permissions), poll is always ready, no DAX.
+        // Remembered by the kernel per mount, which then does without: every access is checked there (default_permissions),
+        // poll is always ready, no DAX.
         _ => new IoTask<int>(request.ReplyNotServed()),
     };
 
@@ -187,6 +198,7 @@ public sealed class FuseServer
         FuseOpcode.GETATTR or FuseOpcode.SETATTR => 104,
         FuseOpcode.STATX => 288,
         FuseOpcode.STATFS => 80,
+        FuseOpcode.GETLK => 24,
         FuseOpcode.INIT => 64,
         FuseOpcode.CREATE or FuseOpcode.TMPFILE => 144,
         FuseOpcode.OPEN or FuseOpcode.OPENDIR => 16,
@@ -203,11 +215,16 @@ public sealed class FuseServer
     private static bool NeverReplies(FuseOpcode opcode) =>
         opcode is FuseOpcode.FORGET or FuseOpcode.BATCH_FORGET or FuseOpcode.INTERRUPT or FuseOpcode.NOTIFY_REPLY;
 
-    /// <summary>FORGETs; INTERRUPT and NOTIFY_REPLY are ignored: requests here do not block on anything a signal should end, and we notify nobody.</summary>
+    /// <summary>FORGETs, and INTERRUPT, which may end the wait for a lock: nothing else waits for what a signal should end. NOTIFY_REPLY is ignored: we ask for none.</summary>
     private void TakeSilently(FuseRequest request)
     {
         if (request.Opcode == FuseOpcode.FORGET) { _nodes.Forget(request); }
         else if (request.Opcode == FuseOpcode.BATCH_FORGET) { _nodes.BatchForget(request); }
+        else if (request.Opcode == FuseOpcode.INTERRUPT)
+        {
+            request.CopyArguments(Scratch.LengthBytes);
+            _locks.Interrupt(request);
+        }
     }
 
     private IoTask<int> Destroy(FuseRequest request)

@@ -65,6 +65,12 @@ public sealed record FuseServerOptions
     /// <summary>The guest drops cached data only when told or when it opens the file anew (exclusive use), not when mtime or size move.</summary>
     public bool ExplicitInvalidation { get; init; }
 
+    /// <summary>fcntl(2) locks, POSIX and OFD, hold against all who use the volume, not only inside the guest. Not with <see cref="NoOpen"/>.</summary>
+    public bool PosixLocks { get; init; }
+
+    /// <summary>The same for flock(2).</summary>
+    public bool FlockLocks { get; init; }
+
     internal TimeSpan EffectiveEntryTimeout => EntryTimeout ?? CacheTimeout;
 
     internal TimeSpan EffectiveAttributeTimeout => AttributeTimeout ?? CacheTimeout;

@@ -35,6 +35,8 @@ internal sealed class FuseSession
 
     public bool IsCurrent(uint epoch) => epoch == Epoch && Negotiated is not null;
 
+    public bool HasLocks => Has(FuseInitFlags.POSIX_LOCKS | FuseInitFlags.FLOCK_LOCKS);
+
     public bool Has(FuseInitFlags flag) => (Flags & flag) != 0;
 
     public void Start(FuseNegotiated negotiated)

@@ -79,6 +79,19 @@ public readonly record struct FuseReleaseIn(ulong Handle, uint Flags, uint Relea
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct FuseFlushIn(ulong Handle, uint Unused, uint Padding, ulong LockOwner);
 
+/// <summary><c>fuse_file_lock</c>: both ends inclusive; the type as in fcntl(2).</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseFileLock(ulong FirstByte, ulong LastByte, uint Type, uint Pid);
+
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseLkIn(ulong Handle, ulong Owner, FuseFileLock Lock, uint LockFlags, uint Padding = 0);
+
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseLkOut(FuseFileLock Lock);
+
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseInterruptIn(ulong Unique);
+
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct FuseReadIn(ulong Handle, ulong OffsetBytes, uint SizeBytes, uint ReadFlags = 0, ulong LockOwner = 0, uint Flags = 0, uint Padding = 0);
 

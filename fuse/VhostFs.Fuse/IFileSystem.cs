@@ -63,8 +63,10 @@ public interface IFileSystem
     /// (<paramref name="fromCache"/>), the offset is ignored and the data goes atomically to the end, across sessions.</summary>
     IoTask<IoResult> WriteAsync(ulong node, ulong handle, long offsetBytes, IoVecs source, uint openFlags, bool fromCache, bool killPrivileges);
 
+    /// <summary>close(2): the byte-range locks of <paramref name="lockOwner"/> on this file end, however often it is still open.</summary>
     IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner);
 
+    /// <summary>The last close of an open file: what was locked through it ends, too.</summary>
     IoTask<Errno> ReleaseAsync(ulong node, ulong handle);
 
     IoTask<Errno> FsyncAsync(ulong node, ulong handle, bool dataOnly);
@@ -104,6 +106,9 @@ public interface IFileSystem
 
     /// <summary>Makes everything replied to so far durable.</summary>
     IoTask<Errno> SyncFsAsync();
+
+    /// <summary>Locks between sessions; null: there are none, and they stay local to each guest.</summary>
+    IFileLocks? Locks => null;
 
     /// <summary>The session is over (DESTROY, a second INIT, a reset, a disconnect): drops all its references. It may begin anew afterwards.</summary>
     /// <remarks>An operation that began before and completes after still makes its reference; the server takes it back at once.</remarks>

@@ -45,6 +45,10 @@ public sealed class DeviceChannel : IDisposable
     /// <summary>Raised on the reactor when the kernel has ended the connection and all requests are answered; not after <see cref="StopAsync"/>.</summary>
     public event Action? Ended;
 
+    /// <summary>Nothing more is taken; who waits for a lock is not answered: the kernel gives the program an error when the device closes, or keeps its request for
+    /// whoever serves the device next.</summary>
+    internal bool IsEnding { get; private set; }
+
     /// <summary>Begins to serve.</summary>
     public Errno Start()
     {
@@ -103,6 +107,8 @@ public sealed class DeviceChannel : IDisposable
             // Kernels that do not wait for a non-blocking descriptor say EAGAIN.
             if (read.Errno == Errno.EAGAIN) { await _reactor.Ring.PollAsync(_device, POLLIN, out _reading); }
         }
+        IsEnding = true;
+        _server.CancelWaits();
         await DrainAsync();
         _server.Reset();
         _isRunning = false;

@@ -1,5 +1,6 @@
 using VhostFs.Fuse;
 using VhostFs.Linux;
+using VhostFs.Reactor;
 
 namespace VhostFs.FuseDev;
 
@@ -74,6 +75,8 @@ internal sealed class DeviceRequest : FuseRequest
         _reply.Dispose();
         base.Dispose();
     }
+
+    protected override IoTask<bool> UnparkAsync() => new(!_channel.IsEnding);
 
     protected override void Complete(int replyBytes)
     {

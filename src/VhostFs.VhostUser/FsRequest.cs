@@ -23,6 +23,9 @@ internal sealed class FsRequest(VhostUserFsDevice device) : FuseRequest
         _head = head;
     }
 
+    /// <summary>A chain that waits for ever would hold up every change of rings and memory.</summary>
+    protected override bool CanPark => false;
+
     protected override void Complete(int replyBytes)
     {
         Invariant.That(_ring is not null);

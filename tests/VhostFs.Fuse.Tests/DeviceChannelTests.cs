@@ -26,7 +26,8 @@ public sealed partial class DeviceChannelTests : IDisposable
         Assert.Equal(0, SocketPair(1, 5 | 0x80000, 0, pair)); // AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC
         _kernel = new SafeFd(pair[0]);
         Assert.Equal(Errno.None, FileCalls.SetFlags(_kernel, FileCalls.O_NONBLOCK));
-        _server = new FuseServer(_fileSystem, new FuseServerOptions());
+        _fileSystem.Locks = _fileSystem;
+        _server = new FuseServer(_fileSystem, new FuseServerOptions { PosixLocks = true });
         _channel = new DeviceChannel(_reactor, new SafeFd(pair[1]), _server, _warnings.Add);
         _channel.Ended += () => _hasEnded = true;
         Assert.Equal(Errno.None, _reactor.RunUntilComplete(() => new IoTask<Errno>(_channel.Start())));
@@ -99,6 +100,27 @@ public sealed partial class DeviceChannelTests : IDisposable
         for (int turns = 0; turns < 1000 && !_hasEnded; turns++) { _reactor.RunOnce(wait: false); }
         Assert.True(_hasEnded);
         Assert.Equal(1, _fileSystem.EndedSessions);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Who_waits_for_a_lock_holds_up_no_end(bool byKernel)
+    {
+        _fileSystem.HoldsLocks = true;
+        for (ulong i = 0; i < 100; i++) { Send(FuseOpcode.SETLKW, Bytes(new FuseLkIn(7, i, new FuseFileLock(0, 9, 1, Pid), 0)), unique: 1000 + (2 * i)); }
+        while (_fileSystem.HeldLocks.Count < 100) { _reactor.RunOnce(wait: false); }
+        Send(FuseOpcode.INTERRUPT, Bytes(new FuseInterruptIn(1010)));
+        Assert.Equal(Errno.EINTR, Receive().Errno);
+        Assert.Equal(1010UL, MemoryMarshal.Read<FuseOutHeader>(_packet).Unique);
+        if (byKernel) { _kernel.Dispose(); }
+        else
+        {
+            _reactor.RunUntilComplete(_channel.StopAsync);
+            Assert.Equal(0, FileCalls.Read(_kernel, _packet).Value); // closed, and nobody was told anything: the kernel does that
+        }
+        for (int turns = 0; byKernel && turns < 1000 && !_hasEnded; turns++) { _reactor.RunOnce(wait: false); }
+        Assert.Equal((byKernel, 0, 0), (_hasEnded, _server.InFlight, _fileSystem.HeldLocks.Count));
     }
 
     [Fact]

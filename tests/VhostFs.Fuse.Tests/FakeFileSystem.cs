@@ -5,7 +5,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Fuse.Tests;
 
 /// <summary>Writes down every call with its arguments and answers from fixed values. Completes synchronously unless told to hold.</summary>
-internal sealed class FakeFileSystem : IFileSystem
+internal sealed class FakeFileSystem : IFileSystem, IFileLocks
 {
     public static readonly InodeAttributes Attributes = new(77, 5, 0x81A4, 3, 11, 12, 0x00512345, 1234567, 99,
         new FsTime(-100, 101), new FsTime(200, 201), new FsTime(300, 301), new FsTime(400, 401), 0x10);
@@ -23,6 +23,13 @@ internal sealed class FakeFileSystem : IFileSystem
     public IoCompletion<FsResult<ulong>>? HeldOpen { get; set; }
 
     public IoCompletion<FsResult<CreatedFile>>? HeldCreate { get; set; }
+
+    /// <summary>Locks that wait, by ticket, when <see cref="HoldsLocks"/>.</summary>
+    public Dictionary<ulong, IoCompletion<Errno>> HeldLocks { get; } = [];
+
+    public bool HoldsLocks { get; set; }
+
+    public IFileLocks? Locks { get; set; }
 
     public Action? DuringReadDirectory { get; set; }
 
@@ -286,8 +293,28 @@ internal sealed class FakeFileSystem : IFileSystem
         return Done;
     }
 
+    public IoTask<Errno> SetLockAsync(ulong node, ulong handle, LockRequest request, ulong ticket)
+    {
+        if (Records) { Note($"SetLock {node} {handle:x} {request.Owner} {(request.IsFlock ? "flock" : "range")} {request.Kind} {request.FirstByte}-{request.LastByte} {request.Pid}{(ticket != 0 ? " waits" : "")}"); }
+        if (!HoldsLocks || request.Kind == LockKind.Unlock) { return Done; }
+        if (ticket == 0) { return new IoTask<Errno>(Errno.EAGAIN); }
+        return (HeldLocks[ticket] = new IoCompletion<Errno>()).Task;
+    }
+
+    public HeldLock FindConflict(ulong node, LockRequest request)
+    {
+        if (Records) { Note($"FindConflict {node} {request.Owner} {request.Kind} {request.FirstByte}-{request.LastByte}"); }
+        return new HeldLock(LockKind.Write, 5, long.MaxValue, 1234);
+    }
+
+    public void CancelWait(ulong ticket)
+    {
+        if (HeldLocks.Remove(ticket, out IoCompletion<Errno>? held)) { held.Complete(Errno.EINTR); }
+    }
+
     public void EndSession()
     {
+        foreach (ulong ticket in (ulong[])[.. HeldLocks.Keys]) { CancelWait(ticket); }
         EndedSessions++;
         if (Records) { Note("EndSession"); }
     }

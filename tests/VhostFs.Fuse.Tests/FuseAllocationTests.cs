@@ -54,6 +54,19 @@ public class FuseAllocationTests
         }, client));
     }
 
+    [Fact]
+    public void A_lock_allocates_nothing()
+    {
+        var fileSystem = new FakeFileSystem { Records = false };
+        fileSystem.Locks = fileSystem;
+        using var client = new FuseClient(fileSystem, new FuseServerOptions { PosixLocks = true });
+        foreach (FuseOpcode opcode in (FuseOpcode[])[FuseOpcode.SETLK, FuseOpcode.SETLKW, FuseOpcode.GETLK])
+        {
+            client.Request.Fill([.. Bytes(new FuseInHeader(88, (uint)opcode, Unique, 9, 0, 0, 0)), .. Bytes(new FuseLkIn(1, 2, new FuseFileLock(0, 9, 1, 3), 0))], 4096);
+            Assert.Equal(0, Measure(() => client.Server.Handle(client.Request), client));
+        }
+    }
+
     private static long Measure(Action turn, FuseClient client, int turns = Turns)
     {
         for (int i = 0; i < turns; i++)

@@ -107,6 +107,21 @@ public class FuseInitTests
             & (POSIX_LOCKS | FLOCK_LOCKS | FILE_OPS | SUBMOUNTS | MAP_ALIGNMENT | HAS_INODE_DAX | PASSTHROUGH | OVER_IO_URING | INIT_RESERVED | HANDLE_KILLPRIV));
     }
 
+    [Theory]
+    [InlineData(true, true, false, true, POSIX_LOCKS | FLOCK_LOCKS)]
+    [InlineData(true, false, false, true, POSIX_LOCKS)]
+    [InlineData(false, true, false, true, FLOCK_LOCKS)]
+    [InlineData(false, false, false, true, None)]
+    [InlineData(true, true, true, true, None)] // no RELEASE would end what a file has locked
+    [InlineData(true, true, false, false, None)]
+    public void Locks_are_ours_when_asked_for_and_the_file_system_has_them(bool posix, bool flock, bool noOpen, bool has, FuseInitFlags expected)
+    {
+        var fileSystem = new FakeFileSystem();
+        if (has) { fileSystem.Locks = fileSystem; }
+        using var client = new FuseClient(fileSystem, new() { PosixLocks = posix, FlockLocks = flock, NoOpen = noOpen }, initialize: false);
+        Assert.Equal(expected, FlagsOf(client.Initialize().As<FuseInitOut>()) & (POSIX_LOCKS | FLOCK_LOCKS));
+    }
+
     [Fact]
     public void No_open_is_answered_with_ENOSYS_only_when_agreed()
     {

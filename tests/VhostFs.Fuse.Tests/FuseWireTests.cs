@@ -17,7 +17,7 @@ public class FuseWireTests
         { typeof(FuseInitIn), 16 }, { typeof(FuseInitExtIn), 48 }, { typeof(FuseInitOut), 64 }, { typeof(FuseFallocateIn), 32 }, { typeof(FuseLseekIn), 24 },
         { typeof(FuseLseekOut), 8 }, { typeof(FuseCopyFileRangeIn), 56 }, { typeof(FuseCopyFileRangeOut), 8 }, { typeof(FuseSyncfsIn), 8 }, { typeof(FuseDirent), 24 },
         { typeof(FuseDirentPlus), 152 }, { typeof(FuseStatxIn), 24 }, { typeof(FuseStatxTime), 16 }, { typeof(FuseStatx), 256 }, { typeof(FuseStatxOut), 288 },
-        { typeof(FuseExtHeader), 8 }, { typeof(FuseSecctx), 8 },
+        { typeof(FuseExtHeader), 8 }, { typeof(FuseSecctx), 8 }, { typeof(FuseFileLock), 24 }, { typeof(FuseLkIn), 48 }, { typeof(FuseLkOut), 24 }, { typeof(FuseInterruptIn), 8 },
     };
 
     [Theory, MemberData(nameof(Sizes))]
@@ -51,6 +51,8 @@ public class FuseWireTests
     [InlineData(typeof(FuseStatx), "DeviceNumberMajor", 128)]
     [InlineData(typeof(FuseStatxOut), "Statx", 32)]
     [InlineData(typeof(FuseDirentPlus), "Dirent", 128)]
+    [InlineData(typeof(FuseLkIn), "LockFlags", 40)]
+    [InlineData(typeof(FuseFileLock), "Pid", 20)]
     public void Fields_lie_where_the_kernel_has_them(Type type, string field, int offset) =>
         Assert.Equal(offset, (int)Marshal.OffsetOf(type, $"<{field}>k__BackingField"));
 

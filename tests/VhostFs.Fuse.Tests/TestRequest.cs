@@ -1,4 +1,5 @@
 using VhostFs.Linux;
+using VhostFs.Reactor;
 
 namespace VhostFs.Fuse.Tests;
 
@@ -23,6 +24,23 @@ internal sealed class TestRequest : FuseRequest
     public Span<byte> Output => _output.Span;
 
     public Span<byte> Input => _input.Span;
+
+    public bool MayPark { get; set; } = true;
+
+    public bool IsParked { get; private set; }
+
+    /// <summary>Told to the server when the wait is over: the transport has nobody to answer to.</summary>
+    public bool IsDropped { get; set; }
+
+    protected override bool CanPark => MayPark;
+
+    protected override void Park() => IsParked = true;
+
+    protected override IoTask<bool> UnparkAsync()
+    {
+        IsParked = false;
+        return new IoTask<bool>(!IsDropped);
+    }
 
     protected override void Complete(int replyBytes)
     {

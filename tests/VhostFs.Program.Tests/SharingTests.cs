@@ -37,6 +37,29 @@ public sealed class SharingTests
         Assert.Equal((TimeSpan.Zero, TimeSpan.Zero, TimeSpan.Zero), (fuse.EntryTimeout, fuse.AttributeTimeout, fuse.NegativeTimeout));
     }
 
+    [Theory]
+    [InlineData("", true, true)]
+    [InlineData("sharing=shared", true, true)]
+    [InlineData("sharing=shared-ro,no_flock", true, false)]
+    [InlineData("sharing=exclusive", false, false)]
+    [InlineData("sharing=exclusive,posix_lock", true, false)]
+    [InlineData("no_posix_lock", false, true)]
+    public void A_host_mount_shares_locks_unless_it_is_alone(string options, bool posix, bool flock)
+    {
+        FuseServerOptions fuse = MountOptionList.Read([options], Request, [], []).Fuse;
+        Assert.Equal((posix, flock), (fuse.PosixLocks, fuse.FlockLocks));
+    }
+
+    [Fact]
+    public void Guests_that_share_a_volume_share_locks()
+    {
+        Assert.Equal((true, true), Locks(new FuseWishes { Sharing = SharingMode.Shared }));
+        Assert.Equal((false, false), Locks(new FuseWishes { Sharing = SharingMode.SharedReadOnly }));
+        Assert.Equal((false, true), Locks(new FuseWishes { FlockLocks = true }));
+
+        static (bool, bool) Locks(FuseWishes wishes) => (wishes.Settle().PosixLocks, wishes.Settle().FlockLocks);
+    }
+
     [Fact]
     public void When_nothing_is_said_the_defaults_are_those_of_the_server() => Assert.Equal(new FuseServerOptions(), new FuseWishes().Settle());
 

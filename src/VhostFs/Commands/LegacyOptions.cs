@@ -20,7 +20,8 @@ internal static class LegacyOptions
 
     /// <summary>It means something for a server of files, wherever they are mounted.</summary>
     public static bool IsKnown(string name) => name is "sharing" or "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
-        or "security_label" or "no_security_label" or "readdirplus" or "no_readdirplus" or "killpriv_v2" or "no_killpriv_v2" or "allow_mmap";
+        or "security_label" or "no_security_label" or "readdirplus" or "no_readdirplus" or "killpriv_v2" or "no_killpriv_v2" or "allow_mmap"
+        or "posix_lock" or "no_posix_lock" or "flock" or "no_flock";
 
     private static FuseWishes ApplyOne(string name, string value, FuseWishes wishes, List<ConfigError> errors, List<string> notes)
     {
@@ -49,11 +50,14 @@ internal static class LegacyOptions
             case "no_killpriv_v2": return wishes with { Others = wishes.Others with { KillPrivilegesV2 = false } };
             case "announce_submounts": return wishes with { Others = wishes.Others with { AnnounceSubmounts = true } };
             case "allow_mmap": return wishes with { Others = wishes.Others with { AllowMmap = true } };
+            case "posix_lock": return wishes with { PosixLocks = true };
+            case "no_posix_lock": return wishes with { PosixLocks = false };
+            case "flock": return wishes with { FlockLocks = true };
+            case "no_flock": return wishes with { FlockLocks = false };
             case "source":
                 errors.Add(new ConfigError(where, "a volume is served, not a host directory; give --volume disk.img instead"));
                 return wishes;
-            case "allow_direct_io" or "no_allow_direct_io" or "flock" or "no_flock" or "posix_lock" or "no_posix_lock" or "sandbox" or "modcaps"
-                or "timeout" or "log_level" or "thread_pool_size" or "no_announce_submounts":
+            case "allow_direct_io" or "no_allow_direct_io" or "sandbox" or "modcaps" or "timeout" or "log_level" or "thread_pool_size" or "no_announce_submounts":
                 notes.Add($"-o {name} is ignored");
                 return wishes;
             default:

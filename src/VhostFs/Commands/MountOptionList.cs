@@ -35,11 +35,12 @@ internal sealed class MountOptionList
     };
 
     private static readonly string[] s_names = [.. s_flags.Keys, "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
-        "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap"];
+        "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
+        "no_posix_lock", "no_flock"];
 
     private readonly List<ConfigError> _errors;
     private readonly List<string> _serverOptions = [];
-    private FuseWishes _wishes = new();
+    private FuseWishes _wishes = new() { IsHostMount = true };
 
     private MountOptionList(List<ConfigError> errors, MountRequest request)
     {

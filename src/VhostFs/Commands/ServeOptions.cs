@@ -28,6 +28,8 @@ internal sealed class ServeOptions
     private readonly Option<bool> _allowMmap = Declare.Flag("--allow-mmap", "Shared mmap with cache=never and cache=metadata");
     private readonly Option<bool> _noReadDirPlus = Declare.Flag("--no-readdirplus", "Do not send attributes with directory listings");
     private readonly Option<bool> _noKillPriv = Declare.Flag("--no-killpriv-v2", "Let the guest clear set-id bits itself");
+    private readonly Option<bool> _posixLock = Declare.Flag("--posix-lock", "fcntl locks hold between all who use the volume, not only inside the guest (default: when shared)");
+    private readonly Option<bool> _flock = Declare.Flag("--flock", "The same for flock locks");
     private readonly Option<string[]> _legacy = new("-o") { Description = "virtiofsd's old syntax: cache=auto,xattr,...", HelpName = "option,...", Arity = ArgumentArity.OneOrMore };
     private readonly Option<LogLevel?> _logLevel;
     private readonly Option<bool> _debug = Declare.Flag("-d", "Same as --log-level debug");
@@ -47,7 +49,7 @@ internal sealed class ServeOptions
     private Option[] VolumeOptions =>
     [
         _volume, _volumeName, _size, _diskCache, _socket, _socketGroup, _fd, _tag, _sharing, _cache, _writeback, _readOnly, _xattr, _noXattr, _posixAcl, _noPosixAcl,
-        _securityLabel, _announceSubmounts, _allowMmap, _noReadDirPlus, _noKillPriv, _legacy, .. IgnoredOptions.All,
+        _securityLabel, _announceSubmounts, _allowMmap, _noReadDirPlus, _noKillPriv, _posixLock, _flock, _legacy, .. IgnoredOptions.All,
     ];
 
     public void AddTo(Command command)
@@ -134,6 +136,8 @@ internal sealed class ServeOptions
             Writeback = parsed.GetValue(_writeback) ? true : null,
             ReadOnly = parsed.GetValue(_readOnly) ? true : null,
             ReadDirectoryPlus = parsed.GetValue(_noReadDirPlus) ? false : null,
+            PosixLocks = parsed.GetValue(_posixLock) ? true : null,
+            FlockLocks = parsed.GetValue(_flock) ? true : null,
             Others = new FuseServerOptions
             {
                 Xattr = xattr,

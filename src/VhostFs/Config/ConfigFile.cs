@@ -170,6 +170,8 @@ internal static class ConfigFile
             Writeback = section.OptionalFlag("writeback"),
             ReadOnly = section.OptionalFlag("readonly"),
             ReadDirectoryPlus = section.OptionalFlag("readdirplus"),
+            PosixLocks = section.OptionalFlag("posix_lock"),
+            FlockLocks = section.OptionalFlag("flock"),
             Others = new FuseServerOptions
             {
                 Xattr = xattr,

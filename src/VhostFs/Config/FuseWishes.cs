@@ -34,6 +34,13 @@ internal sealed record FuseWishes
 
     public bool? ReadDirectoryPlus { get; init; }
 
+    public bool? PosixLocks { get; init; }
+
+    public bool? FlockLocks { get; init; }
+
+    /// <summary>Locks of a program on this host are expected to hold against guests, unless nobody else can be there.</summary>
+    public bool IsHostMount { get; init; }
+
     public TimeSpan? EntryTimeout { get; init; }
 
     public TimeSpan? AttributeTimeout { get; init; }
@@ -49,6 +56,7 @@ internal sealed record FuseWishes
         bool isAlone = Sharing is SharingMode.Exclusive or SharingMode.SharedReadOnly;
         bool readOnly = ReadOnly ?? Sharing == SharingMode.SharedReadOnly;
         FuseCacheMode cache = Cache ?? (isAlone ? FuseCacheMode.Always : FuseCacheMode.Auto);
+        bool locks = Sharing == SharingMode.Shared || (IsHostMount && Sharing != SharingMode.Exclusive);
         TimeSpan? timeout = Cache is null ? Timeout : null;
         return Others with
         {
@@ -58,6 +66,8 @@ internal sealed record FuseWishes
             // Listings with attributes that must be asked for again are only longer.
             ReadDirectoryPlus = ReadDirectoryPlus ?? timeout != TimeSpan.Zero,
             ExplicitInvalidation = isAlone,
+            PosixLocks = PosixLocks ?? locks,
+            FlockLocks = FlockLocks ?? locks,
             EntryTimeout = EntryTimeout ?? timeout,
             AttributeTimeout = AttributeTimeout ?? timeout,
             NegativeTimeout = NegativeTimeout ?? (isAlone ? timeout : null) ?? TimeSpan.Zero,
