@@ -12,7 +12,7 @@ internal sealed class AccessTimes(BlobfsState state, bool isReadOnly)
     /// <summary>The inode was read. Sets its access time when it is not newer than the last change, or a day old.</summary>
     public void Touch(ulong inode, in InodeRecord record)
     {
-        if (isReadOnly || !state.Options.AccessTimes || record.LinkCount == 0) { return; }
+        if (isReadOnly || !state.Options.AccessTimes || record.LinkCount == 0 || (record.Flags & InodeFlags.NoAccessTime) != 0) { return; }
         if (IsNewer(record.AccessTime, record.ModifyTime) && IsNewer(record.AccessTime, record.ChangeTime)
             && record.AccessSeconds > state.Clock().Seconds - MaxAgeSeconds) { return; }
         // No room right now, or the volume has failed: the time is lost, the read is not.

@@ -21,9 +21,9 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         FsResult<LockedFile> locked = await locks.LockAsync(node, offset, offset + length);
         if (locked.IsError) { return locked.Errno; }
         InodeRecord record = locked.Value.Record;
-        Errno result = Errno.None;
+        Errno result = Protection.Allocate(record, changesContent: punch || zero);
         bool inlinePunch = punch && record.IsInline;
-        if (record.IsInline && record.SizeBytes > 0 && !punch) { result = await inline.ConvertAsync(node); }
+        if (result == Errno.None && record.IsInline && record.SizeBytes > 0 && !punch) { result = await inline.ConvertAsync(node); }
         if (result == Errno.None && (punch || zero)) { result = await ZeroAsync(node, record, offset, offset + length, inlinePunch, killPrivileges); }
         if (result == Errno.None && !punch) { result = await ReserveAsync(node, offset, offset + length, (mode & KeepSize) != 0, killPrivileges); }
         state.Data.Unlock(locked.Value.Held);

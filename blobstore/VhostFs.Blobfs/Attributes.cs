@@ -71,6 +71,7 @@ internal sealed class Attributes(BlobfsState state)
         lsn = 0;
         Transaction tx = state.Volume.Begin();
         Errno staged = tx.TryGetInode(node, out InodeRecord record);
+        if (staged == Errno.None) { staged = Protection.SetAttributes(record, changes); }
         if (staged == Errno.None) { staged = StageApply(tx, node, ref record, changes, state.Clock()); }
         if (staged == Errno.None) { staged = tx.PutInode(node, record); }
         if (staged != Errno.None) { tx.Abort(); return staged; }

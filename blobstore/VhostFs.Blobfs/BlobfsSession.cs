@@ -28,6 +28,7 @@ public sealed class BlobfsSession : IFileSystem
     private readonly Directories _directories;
     private readonly Xattrs _xattrs;
     private readonly SessionLocks _fileLocks;
+    private readonly InodeFlagRules _flags;
 
     internal BlobfsSession(BlobfsState state, bool isReadOnly)
     {
@@ -48,6 +49,7 @@ public sealed class BlobfsSession : IFileSystem
         _directories = new Directories(state, _references, accessTimes);
         _xattrs = new Xattrs(state);
         _fileLocks = new SessionLocks(state.Locks, state.Options.MaxLocksPerSession, state.Options.MaxLockWaitersPerSession);
+        _flags = new InodeFlagRules(state);
     }
 
     public IFileLocks Locks => _fileLocks;
@@ -66,6 +68,8 @@ public sealed class BlobfsSession : IFileSystem
         if (!Attributes.IsValid(changes)) { return new IoTask<FsResult<InodeAttributes>>(Errno.EINVAL); }
         return changes.SizeBytes is null ? _attributes.SetAsync(node, changes) : SetSizeAsync(node, changes);
     }
+
+    public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable) => _flags.SetAsync(caller, node, flags, changeable);
 
     public IoTask<IoResult> ReadLinkAsync(ulong node, IoVec target) => _reads.ReadLinkAsync(node, target);
 
@@ -111,7 +115,7 @@ public sealed class BlobfsSession : IFileSystem
     public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long offsetBytes, IoVecs target) => _reads.ReadAsync(node, offsetBytes, target);
 
     public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long offsetBytes, IoVecs source, uint openFlags, bool fromCache, bool killPrivileges) =>
-        _writes.WriteAsync(node, offsetBytes, source, (openFlags & O_APPEND) != 0 && !fromCache, killPrivileges);
+        _writes.WriteAsync(node, offsetBytes, source, (openFlags & O_APPEND) != 0 && !fromCache, fromCache, killPrivileges);
 
     /// <summary>Every write is visible and survives the process when it is replied to: closing a descriptor only ends locks.</summary>
     public IoTask<Errno> FlushAsync(ulong node, ulong handle, ulong lockOwner)

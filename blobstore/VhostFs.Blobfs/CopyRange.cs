@@ -44,7 +44,7 @@ internal sealed class CopyRange(FileReads reads, FileWrites writes, Attributes a
             IoResult written = read;
             if (!read.IsError && read.Bytes > 0)
             {
-                written = await writes.WriteAsync(target, targetOffset + done, buffer.View(read.Bytes), append: false, killPrivileges: true);
+                written = await writes.WriteAsync(target, targetOffset + done, buffer.View(read.Bytes), append: false, fromCache: false, killPrivileges: true);
             }
             // What was copied before an error counts, as with write(2).
             if (written.IsError) { return done > 0 ? new IoResult((int)done) : written; }

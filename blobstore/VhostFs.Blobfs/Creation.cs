@@ -45,7 +45,7 @@ internal sealed class Creation(BlobfsState state)
             LinkCount = linkCount,
             SizeBytes = what.LinkTarget.Length,
             DeviceNumber = what.DeviceNumber,
-            Flags = type is FileMode.S_IFREG or FileMode.S_IFLNK ? InodeFlags.Inline : InodeFlags.None,
+            Flags = InodeFlagRules.Inherit(parentRecord, mode) | (type is FileMode.S_IFREG or FileMode.S_IFLNK ? InodeFlags.Inline : InodeFlags.None),
             Generation = 1,
             Parent = isDirectory ? parent : 0,
         };

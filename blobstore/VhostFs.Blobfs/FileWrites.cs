@@ -8,12 +8,13 @@ namespace VhostFs.Blobfs;
 /// <summary>WRITE: data first, then one transaction with extents, size, times and lost privileges.</summary>
 internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes)
 {
+    /// <param name="fromCache">The guest's cache had taken the data before.</param>
     /// <param name="append">Ignore the offset: write at the end of the file, wherever that is when our turn comes.</param>
-    public IoTask<IoResult> WriteAsync(ulong node, long offset, IoVecs source, bool append, bool killPrivileges)
+    public IoTask<IoResult> WriteAsync(ulong node, long offset, IoVecs source, bool append, bool fromCache, bool killPrivileges)
     {
         long length = source.LengthBytes;
         if (length > int.MaxValue || offset < 0) { return new IoTask<IoResult>(IoResult.FromErrno(Errno.EINVAL)); }
-        var request = new WriteRequest(node, offset, source, (int)length, append, killPrivileges);
+        var request = new WriteRequest(node, offset, source, (int)length, append, fromCache, killPrivileges);
         Errno found = state.Volume.TryGetInode(node, out InodeRecord record);
         if (found == Residency.NotResident) { return WriteSlowAsync(request); }
         if (found == Errno.None) { found = Check(request, record, out long _); }
@@ -165,9 +166,10 @@ internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineCo
     {
         at = request.Append ? record.SizeBytes : request.Offset;
         Errno regular = ContentLocks.CheckRegular(record);
+        if (regular == Errno.None) { regular = Protection.Write(record, request.FromCache); }
         if (regular != Errno.None) { return regular; }
         return at > FileLimits.MaxFileBytes - request.Length ? Errno.EFBIG : Errno.None;
     }
 
-    private readonly record struct WriteRequest(ulong Node, long Offset, IoVecs Source, int Length, bool Append, bool KillPrivileges);
+    private readonly record struct WriteRequest(ulong Node, long Offset, IoVecs Source, int Length, bool Append, bool FromCache, bool KillPrivileges);
 }

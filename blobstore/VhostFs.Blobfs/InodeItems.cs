@@ -31,6 +31,7 @@ internal static class InodeItems
     {
         Span<byte> value = stackalloc byte[InodeRecord.Size];
         record.Write(value);
+        if ((record.Flags & (InodeFlags.Synchronous | InodeFlags.SynchronousDirectory)) != 0) { tx.DemandSync(); }
         return tx.Put(BlobfsKeys.Inode(inode), value);
     }
 

@@ -66,7 +66,7 @@ public readonly record struct InodeRecord(
         inode, Generation, Mode, LinkCount, Uid, Gid, DeviceNumber, SizeBytes,
         // Inline content takes no block; saying 0 would make tools believe the file is one hole.
         IsInline ? (SizeBytes + 511) / 512 : Blocks * 8,
-        AccessTime, ModifyTime, ChangeTime, BirthTime, 0);
+        AccessTime, ModifyTime, ChangeTime, BirthTime, InodeFlagRules.Told(Flags));
 }
 
 [Flags]
@@ -79,6 +79,15 @@ public enum InodeFlags : uint
 
     /// <summary>XATTR items may exist beyond the counted ones: chunks of a large value that was never finished. They go with the inode.</summary>
     XattrDebris = 8,
+
+    NoDump = 16,
+    NoAccessTime = 32,
+
+    /// <summary>Every change of the inode is durable when it is replied to.</summary>
+    Synchronous = 64,
+
+    /// <summary>The same for the names in a directory.</summary>
+    SynchronousDirectory = 128,
 }
 
 /// <summary>Mode bits of stat(2).</summary>

@@ -93,6 +93,8 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         if (found != Errno.None) { return found; }
         found = state.Entries.TryFind(tx, parent, name, out _, out _);
         if (found != Errno.ENOENT) { return found == Errno.None ? Errno.EEXIST : found; }
+        found = Protection.AddName(directory);
+        if (found != Errno.None) { return found; }
         bool isDirectory = (what.Mode & FileMode.S_IFMT) == FileMode.S_IFDIR;
         FsTime now = state.Clock();
         Errno staged = creation.Stage(tx, parent, directory, what, isDirectory ? 2u : 1u, now, out inode, out record);
@@ -113,6 +115,7 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         if (!references.CanAddNew(open: true)) { return Errno.ENFILE; }
         Transaction tx = state.Volume.Begin();
         Errno staged = tx.TryGetLiveDirectory(parent, out InodeRecord directory);
+        if (staged == Errno.None) { staged = Protection.AddName(directory); }
         ulong inode = 0;
         InodeRecord record = default;
         if (staged == Errno.None) { staged = creation.Stage(tx, parent, directory, what, 0, state.Clock(), out inode, out record); }
@@ -151,6 +154,9 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         if (found != Errno.None) { return found; }
         found = state.Entries.TryFind(tx, newParent, newName, out _, out _);
         if (found != Errno.ENOENT) { return found == Errno.None ? Errno.EEXIST : found; }
+        found = Protection.AddName(directory);
+        if (found == Errno.None) { found = Protection.Link(record); }
+        if (found != Errno.None) { return found; }
         Errno staged = record.LinkCount == 0 ? StageRevive(tx, node, record) : Errno.None;
         if (staged == Errno.None) { staged = state.Entries.Insert(tx, newParent, newName, node, record.EntryType); }
         if (staged != Errno.None) { return staged; }
@@ -192,6 +198,8 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         if (found != Errno.None) { return found; }
         found = tx.TryGetInode(inode, out InodeRecord record);
         if (found != Errno.None) { return found == Errno.ESTALE ? Errno.EIO : found; }
+        found = Protection.RemoveName(directory, record);
+        if (found != Errno.None) { return found; }
         if (wantDirectory != record.IsDirectory) { return wantDirectory ? Errno.ENOTDIR : Errno.EISDIR; }
         if (wantDirectory && record.EntryCount != 0) { return Errno.ENOTEMPTY; }
         FsTime now = state.Clock();

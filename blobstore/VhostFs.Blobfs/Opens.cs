@@ -76,6 +76,11 @@ internal sealed class Opens(BlobfsState state, SessionReferences references, Nam
         if (found != Errno.None) { return found; }
         if (directory && !record.IsDirectory) { return Errno.ENOTDIR; }
         if (!directory && !record.IsRegular) { return record.IsDirectory ? Errno.EISDIR : record.IsSymbolicLink ? Errno.ELOOP : Errno.ENXIO; }
+        if (!directory)
+        {
+            found = Protection.OpenFile(record, openFlags);
+            if (found != Errno.None) { return found; }
+        }
         // A nameless inode that nobody refers to is on its way out.
         if (record.LinkCount == 0 && !state.References.Contains(node)) { return Errno.ESTALE; }
         if (!references.CanAdd(node, open: true)) { return Errno.ENFILE; }

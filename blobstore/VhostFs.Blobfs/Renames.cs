@@ -46,7 +46,9 @@ internal sealed class Renames(BlobfsState state, Names names, Creation creation)
         if (ends.HasTarget && (change.Flags & NoReplace) != 0) { return Errno.EEXIST; }
         if (!ends.HasTarget && (change.Flags & Exchange) != 0) { return Errno.ENOENT; }
         if (ends.HasTarget && ends.Target == ends.Source) { isNoop = true; return Errno.None; }
-        Errno legal = CheckLoops(tx, change, ends);
+        Errno legal = Protection.RemoveName(ends.SourceDirectory, ends.SourceRecord);
+        if (legal == Errno.None) { legal = ends.HasTarget ? Protection.RemoveName(ends.TargetDirectory, ends.TargetRecord) : Protection.AddName(ends.TargetDirectory); }
+        if (legal == Errno.None) { legal = CheckLoops(tx, change, ends); }
         if (legal != Errno.None) { return legal; }
         FsTime now = state.Clock();
         return (change.Flags & Exchange) != 0

@@ -96,6 +96,8 @@ internal sealed class Truncation(BlobfsState state)
         ulong node = change.Node;
         Errno found = tx.TryGetInode(node, out record);
         if (found != Errno.None) { return found; }
+        found = Protection.SetAttributes(record, change.Changes);
+        if (found != Errno.None) { return found; }
         long size = change.Changes.SizeBytes ?? 0;
         bool grows = size > record.SizeBytes;
         Errno staged = Errno.None;

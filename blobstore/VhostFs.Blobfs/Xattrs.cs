@@ -102,6 +102,7 @@ internal sealed class Xattrs(BlobfsState state)
         lsn = 0;
         Transaction tx = state.Volume.Begin();
         Errno staged = tx.TryGetInode(change.Node, out InodeRecord record);
+        if (staged == Errno.None) { staged = Protection.SetXattr(record); }
         if (staged == Errno.None) { staged = StageSet(tx, change, ref record); }
         if (staged == Errno.None) { staged = tx.PutInode(change.Node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
@@ -162,6 +163,7 @@ internal sealed class Xattrs(BlobfsState state)
         ReadOnlySpan<byte> name = change.Name.Span, value = change.Value.Span;
         Transaction tx = state.Volume.Begin();
         Errno staged = tx.TryGetInode(change.Node, out InodeRecord record);
+        if (staged == Errno.None) { staged = Protection.SetXattr(record); }
         if (staged == Errno.None) { staged = CheckFlags(tx, change, record); }
         ulong free = ulong.MaxValue;
         if (staged == Errno.None) { staged = state.Xattrs.Probe(tx, change.Node, name, out _, out free); }
@@ -201,6 +203,7 @@ internal sealed class Xattrs(BlobfsState state)
         lsn = 0;
         Transaction tx = state.Volume.Begin();
         Errno staged = tx.TryGetInode(node, out InodeRecord record);
+        if (staged == Errno.None) { staged = Protection.SetXattr(record); }
         if (staged == Errno.None) { staged = state.Xattrs.StageRemove(tx, node, ref record, name); }
         if (staged == Errno.None) { staged = tx.PutInode(node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }

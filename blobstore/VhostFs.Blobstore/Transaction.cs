@@ -34,6 +34,8 @@ public sealed class Transaction
 
     internal List<Page> Images { get; } = [];
 
+    internal bool DemandsSync { get; private set; }
+
     /// <summary>As <see cref="Volume.TryGet"/>, with what is staged on top. The span is valid until the next call.</summary>
     public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value)
     {
@@ -123,6 +125,9 @@ public sealed class Transaction
         Images.Add(page);
     }
 
+    /// <summary>The change survives a power cut before it is replied to, and with it everything that came before.</summary>
+    public void DemandSync() => DemandsSync = true;
+
     /// <summary>Applies everything and appends it to the log. Returns the record's LSN, for <see cref="Volume.LoggedAsync"/>.</summary>
     public ulong Commit()
     {
@@ -166,6 +171,7 @@ public sealed class Transaction
         _isOpen = true;
         _length = RecordReader.HeaderBytes;
         _operations = 0;
+        DemandsSync = false;
         volume.Tree.BeginTouches();
     }
 

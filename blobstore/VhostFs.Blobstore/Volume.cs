@@ -46,6 +46,8 @@ public sealed class Volume
 
     /// <summary>New data since the last sync that this volume started by itself.</summary>
     private long _unsyncedBlocks;
+    /// <summary>The last record whose change must be durable before it is replied to.</summary>
+    private ulong _demandedLsn;
     private bool _isClosed;
 
     internal Volume(Pool pool, VolumeRecord record, VolumeHeader header)
@@ -150,10 +152,16 @@ public sealed class Volume
     /// <returns>None, ENOSPC (only for Grow), or EIO when the volume has failed.</returns>
     public IoTask<Errno> AdmitAsync(Admission admission) => TryAdmit(admission) ? new IoTask<Errno>(Errno.None) : AdmitSlowAsync(admission);
 
-    public bool IsLogged(ulong lsn) => lsn <= Log.LoggedLsn;
+    /// <summary>The record is on the bdev, and durable if its change demanded that.</summary>
+    public bool IsLogged(ulong lsn) => lsn <= Log.LoggedLsn && (lsn > _demandedLsn || lsn <= Log.DurableLsn);
 
-    /// <summary>Completes when the record is on the bdev: the change survives the end of the process.</summary>
-    public IoTask<Errno> LoggedAsync(ulong lsn) => Failed && !IsLogged(lsn) ? new IoTask<Errno>(Errno.EIO) : Log.LoggedAsync(lsn);
+    /// <summary>Completes when the record is on the bdev: the change survives the end of the process; and, if it or one after it demanded that, a power cut.</summary>
+    public IoTask<Errno> LoggedAsync(ulong lsn)
+    {
+        if (IsLogged(lsn)) { return new IoTask<Errno>(Errno.None); }
+        if (Failed) { return new IoTask<Errno>(Errno.EIO); }
+        return lsn <= _demandedLsn ? SyncSlowAsync(lsn) : Log.LoggedAsync(lsn);
+    }
 
     /// <summary>Completes when everything committed before this call survives a power cut.</summary>
     public IoTask<Errno> SyncAsync()
@@ -265,6 +273,7 @@ public sealed class Volume
         Invariant.That(!reader.IsBroken);
         Log.NextInode = NextInode;
         Log.Append(transaction.Record, transaction.Images);
+        if (transaction.DemandsSync) { _demandedLsn = lsn; }
         Statistics.Transactions++;
         if (Log.UsedBlocks > Log.RingBlocks / 2 || Tree.DirtyCount > MaxDirtyNodes) { _checkpointer.Start(); }
         if (Math.Max(_unsyncedBlocks, Allocator.PendingBlocks) > MaxUnsyncedBlocks)
@@ -384,7 +393,7 @@ public sealed class Volume
 
     private async IoTask<Errno> SyncSlowAsync(ulong lsn)
     {
-        Errno logged = await LoggedAsync(lsn);
+        Errno logged = await Log.LoggedAsync(lsn);
         if (logged != Errno.None) { return logged; }
         if (lsn <= Log.DurableLsn) { return Errno.None; }
         // Only what had completed when the flush began is proven by it.

@@ -20,7 +20,7 @@ internal sealed class FileHandlers(FuseSession session)
         if (!request.TryTake(out FuseOpenIn open)) { return request.ReplyError(Errno.EINVAL); }
         bool writes = (open.Flags & FuseFlags.O_ACCMODE) != FuseFlags.O_RDONLY || (open.Flags & FuseFlags.O_TRUNC) != 0;
         if (writes && session.Options.ReadOnly) { return request.ReplyError(Errno.EROFS); }
-        FsResult<ulong> opened = await FileSystem.OpenAsync(request.NodeId, FileFlags(open.Flags), KillsPrivileges(open.OpenFlags));
+        FsResult<ulong> opened = await FileSystem.OpenAsync(request.NodeId, OpenFlags(open.Flags), KillsPrivileges(open.OpenFlags));
         if (opened.IsError) { return request.ReplyError(opened.Errno); }
         if (!session.IsCurrent(request.Epoch)) { _ = await FileSystem.ReleaseAsync(request.NodeId, opened.Value); }
         return request.Reply(new FuseOpenOut(opened.Value, session.OpenFlags));
@@ -34,7 +34,7 @@ internal sealed class FileHandlers(FuseSession session)
         bad = CreateExtensions.Decode(request, session.Flags, create.Umask, out CreateContext context);
         if (bad != Errno.None) { return request.ReplyError(bad); }
         FsResult<CreatedFile> created = await FileSystem.CreateAsync(context, request.NodeId, name,
-            create.Mode & FuseFlags.PermissionBits, FileFlags(create.Flags), KillsPrivileges(create.OpenFlags));
+            create.Mode & FuseFlags.PermissionBits, OpenFlags(create.Flags), KillsPrivileges(create.OpenFlags));
         return await ReplyCreatedAsync(request, created);
     }
 
@@ -47,7 +47,7 @@ internal sealed class FileHandlers(FuseSession session)
         bad = CreateExtensions.Decode(request, session.Flags, create.Umask, out CreateContext context);
         if (bad != Errno.None) { return request.ReplyError(bad); }
         FsResult<CreatedFile> created = await FileSystem.TemporaryFileAsync(context, request.NodeId,
-            create.Mode & FuseFlags.PermissionBits, FileFlags(create.Flags));
+            create.Mode & FuseFlags.PermissionBits, OpenFlags(create.Flags));
         return await ReplyCreatedAsync(request, created);
     }
 
@@ -72,7 +72,7 @@ internal sealed class FileHandlers(FuseSession session)
         IoVecList source = request.Payload;
         long taken = source.AddSlice(request.Readable.View(), FuseInHeader.Size + WriteArgumentBytes, write.SizeBytes);
         Invariant.That(taken == write.SizeBytes);
-        IoResult done = await FileSystem.WriteAsync(request.NodeId, write.Handle, (long)write.OffsetBytes, source.View(), FileFlags(write.Flags),
+        IoResult done = await FileSystem.WriteAsync(request.NodeId, write.Handle, (long)write.OffsetBytes, source.View(), WriteFlags(write.Flags),
             (write.WriteFlags & FuseFlags.WRITE_CACHE) != 0, (write.WriteFlags & FuseFlags.WRITE_KILL_SUIDGID) != 0);
         if (done.IsError) { return request.ReplyError(done.Errno); }
         Invariant.That(done.Bytes <= write.SizeBytes);
@@ -143,13 +143,15 @@ internal sealed class FileHandlers(FuseSession session)
         return request.Reply(new FuseCreateOut(session.ToEntry(attributes), new FuseOpenOut(created.Value.Handle, session.OpenFlags)));
     }
 
-    /// <summary>With the write-back cache the guest reads the rest of a page it writes to, and places appended data itself.</summary>
-    private uint FileFlags(uint flags)
+    /// <summary>With the write-back cache the guest reads the rest of a page it writes to.</summary>
+    private uint OpenFlags(uint flags)
     {
-        if (!session.Has(FuseInitFlags.WRITEBACK_CACHE)) { return flags; }
-        if ((flags & FuseFlags.O_ACCMODE) == FuseFlags.O_WRONLY) { flags = (flags & ~FuseFlags.O_ACCMODE) | FuseFlags.O_RDWR; }
-        return flags & ~FuseFlags.O_APPEND;
+        bool writeOnly = session.Has(FuseInitFlags.WRITEBACK_CACHE) && (flags & FuseFlags.O_ACCMODE) == FuseFlags.O_WRONLY;
+        return writeOnly ? (flags & ~FuseFlags.O_ACCMODE) | FuseFlags.O_RDWR : flags;
     }
+
+    /// <summary>With the write-back cache the guest places appended data itself.</summary>
+    private uint WriteFlags(uint flags) => session.Has(FuseInitFlags.WRITEBACK_CACHE) ? flags & ~FuseFlags.O_APPEND : flags;
 
     private static bool KillsPrivileges(uint openFlags) => (openFlags & FuseFlags.OPEN_KILL_SUIDGID) != 0;
 }

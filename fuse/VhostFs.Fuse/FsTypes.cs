@@ -18,7 +18,20 @@ public readonly record struct FsTime(long Seconds, uint Nanoseconds);
 /// <summary>What stat(2) and statx(2) tell of an inode.</summary>
 public readonly record struct InodeAttributes(
     ulong Inode, uint Generation, uint Mode, uint LinkCount, uint Uid, uint Gid, uint DeviceNumber,
-    long SizeBytes, long Blocks512, FsTime AccessTime, FsTime ModifyTime, FsTime ChangeTime, FsTime BirthTime, uint Flags);
+    long SizeBytes, long Blocks512, FsTime AccessTime, FsTime ModifyTime, FsTime ChangeTime, FsTime BirthTime, FsFlags Flags);
+
+/// <summary>Flags of chattr(1) that are served: FS_*_FL of linux/fs.h.</summary>
+[Flags]
+public enum FsFlags : uint
+{
+    None = 0,
+    SYNC = 0x8,
+    IMMUTABLE = 0x10,
+    APPEND = 0x20,
+    NODUMP = 0x40,
+    NOATIME = 0x80,
+    DIRSYNC = 0x10000,
+}
 
 /// <summary>Who asks: the in-header's uid, gid and pid, and the supplementary group of FUSE_EXT_GROUPS if one came.</summary>
 /// <remarks>With FUSE_ALLOW_IDMAP the kernel tells uid and gid only with requests that create something; with others they are -1.</remarks>

@@ -21,6 +21,7 @@ public sealed class FuseServer
     private readonly DirectoryHandlers _directories;
     private readonly XattrHandlers _xattrs;
     private readonly LockHandlers _locks;
+    private readonly IoctlHandlers _ioctls;
 
     public FuseServer(IFileSystem fileSystem, FuseServerOptions options)
     {
@@ -30,6 +31,7 @@ public sealed class FuseServer
         _directories = new DirectoryHandlers(_session);
         _xattrs = new XattrHandlers(_session);
         _locks = new LockHandlers(_session);
+        _ioctls = new IoctlHandlers(_session);
     }
 
     public FuseServerOptions Options => _session.Options;
@@ -185,7 +187,7 @@ public sealed class FuseServer
         FuseOpcode.SETLKW => _locks.SetlkAsync(request, wait: true),
         FuseOpcode.INIT => new IoTask<int>(FuseInit.Handle(_session, request)),
         FuseOpcode.DESTROY => Destroy(request),
-        FuseOpcode.IOCTL => Error(request, Errno.ENOTTY), // ENOSYS would say the same to the user; no ioctl is served yet
+        FuseOpcode.IOCTL => _ioctls.IoctlAsync(request),
         // Remembered by the kernel per mount, which then does without: every access is checked there (default_permissions),
         // poll is always ready, no DAX.
         _ => new IoTask<int>(request.ReplyNotServed()),
@@ -201,12 +203,12 @@ public sealed class FuseServer
         FuseOpcode.GETLK => 24,
         FuseOpcode.INIT => 64,
         FuseOpcode.CREATE or FuseOpcode.TMPFILE => 144,
-        FuseOpcode.OPEN or FuseOpcode.OPENDIR => 16,
+        FuseOpcode.OPEN or FuseOpcode.OPENDIR or FuseOpcode.IOCTL => 16,
         FuseOpcode.WRITE or FuseOpcode.LSEEK or FuseOpcode.COPY_FILE_RANGE or FuseOpcode.COPY_FILE_RANGE_64 => 8,
         _ => 0,
     };
 
-    /// <summary>Changes the file system whatever its arguments; OPEN for writing is refused by its own method.</summary>
+    /// <summary>Changes the file system whatever its arguments; OPEN for writing and IOCTL are refused by their own methods.</summary>
     private static bool IsMutation(FuseOpcode opcode) => opcode is FuseOpcode.SETATTR or FuseOpcode.SYMLINK or FuseOpcode.MKNOD or FuseOpcode.MKDIR
         or FuseOpcode.UNLINK or FuseOpcode.RMDIR or FuseOpcode.RENAME or FuseOpcode.RENAME2 or FuseOpcode.LINK or FuseOpcode.WRITE
         or FuseOpcode.SETXATTR or FuseOpcode.REMOVEXATTR or FuseOpcode.CREATE or FuseOpcode.TMPFILE or FuseOpcode.FALLOCATE

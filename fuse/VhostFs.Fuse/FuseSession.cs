@@ -65,10 +65,10 @@ internal sealed class FuseSession
     public FuseStatxOut ToStatxOut(in InodeAttributes attributes)
     {
         const uint basicStats = 0x7ff, birthTime = 0x800; // STATX_BASIC_STATS, STATX_BTIME
-        const uint attributeMask = 0x74; // STATX_ATTR_COMPRESSED, IMMUTABLE, APPEND, NODUMP: the same bits as FS_*_FL
+        const uint attributeMask = (uint)(FsFlags.IMMUTABLE | FsFlags.APPEND | FsFlags.NODUMP); // STATX_ATTR_* of the same names have the same bits
         uint device = attributes.DeviceNumber;
         return new FuseStatxOut(_attributeTimeout.Seconds, _attributeTimeout.Nanoseconds, 0, 0, 0, new FuseStatx(
-            basicStats | birthTime, BlockSize, attributes.Flags & attributeMask, attributes.LinkCount, attributes.Uid, attributes.Gid, (ushort)attributes.Mode, 0,
+            basicStats | birthTime, BlockSize, (uint)attributes.Flags & attributeMask, attributes.LinkCount, attributes.Uid, attributes.Gid, (ushort)attributes.Mode, 0,
             attributes.Inode, (ulong)attributes.SizeBytes, (ulong)attributes.Blocks512, attributeMask,
             ToStatxTime(attributes.AccessTime), ToStatxTime(attributes.BirthTime), ToStatxTime(attributes.ChangeTime), ToStatxTime(attributes.ModifyTime),
             (device & 0xfff00) >> 8, (device & 0xff) | ((device >> 12) & 0xfff00))); // the kernel's new_decode_dev

@@ -155,6 +155,25 @@ public readonly record struct FuseCopyFileRangeOut(ulong BytesCopied);
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct FuseSyncfsIn(ulong Padding);
 
+/// <summary>Followed by <see cref="InBytes"/> bytes that the command reads.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseIoctlIn(ulong Handle, uint Flags, uint Command, ulong Argument, uint InBytes, uint OutBytes);
+
+/// <summary>Followed by what the command writes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseIoctlOut(int Result, uint Flags = 0, uint InVectors = 0, uint OutVectors = 0);
+
+/// <summary>Reply of FS_IOC_GETFLAGS: the command's type says long, and everybody means int.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseFlagsOut(FuseIoctlOut Ioctl, uint Flags);
+
+/// <summary><c>struct fsxattr</c> of linux/fs.h.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FsXattr(uint XFlags, uint ExtentSize = 0, uint Extents = 0, uint ProjectId = 0, uint CopyExtentSize = 0, uint Padding0 = 0, uint Padding1 = 0);
+
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseFsXattrOut(FuseIoctlOut Ioctl, FsXattr Attributes);
+
 /// <summary>Followed by the name, without NUL, zero-padded to a multiple of 8 bytes.</summary>
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct FuseDirent(ulong Inode, ulong Cookie, uint NameLength, uint Type)

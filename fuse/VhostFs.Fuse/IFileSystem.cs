@@ -27,6 +27,10 @@ public interface IFileSystem
 
     IoTask<FsResult<InodeAttributes>> SetAttributesAsync(FuseCaller caller, ulong node, SetAttributes changes);
 
+    /// <summary>Sets the flags of chattr(1) that are in <paramref name="changeable"/>: those in <paramref name="flags"/> on, the others off. Files and directories only (ENOTTY).
+    /// What immutable and append-only mean is enforced by the file system.</summary>
+    IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable);
+
     /// <summary>Writes the target of a symbolic link to <paramref name="target"/> (4,096 bytes); returns its length.</summary>
     IoTask<IoResult> ReadLinkAsync(ulong node, IoVec target);
 

@@ -8,7 +8,7 @@ namespace VhostFs.Fuse.Tests;
 internal sealed class FakeFileSystem : IFileSystem, IFileLocks
 {
     public static readonly InodeAttributes Attributes = new(77, 5, 0x81A4, 3, 11, 12, 0x00512345, 1234567, 99,
-        new FsTime(-100, 101), new FsTime(200, 201), new FsTime(300, 301), new FsTime(400, 401), 0x10);
+        new FsTime(-100, 101), new FsTime(200, 201), new FsTime(300, 301), new FsTime(400, 401), FsFlags.IMMUTABLE | FsFlags.SYNC | FsFlags.DIRSYNC);
 
     public List<string> Calls { get; } = [];
 
@@ -91,6 +91,12 @@ internal sealed class FakeFileSystem : IFileSystem, IFileLocks
     {
         if (Records) { Note($"SetAttributes {Text(caller)} {node} {changes}"); }
         return EntryTask;
+    }
+
+    public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable)
+    {
+        if (Records) { Note($"SetFlags {Text(caller)} {node} {(uint)flags:x} of {(uint)changeable:x}"); }
+        return Done;
     }
 
     public IoTask<IoResult> ReadLinkAsync(ulong node, IoVec target)

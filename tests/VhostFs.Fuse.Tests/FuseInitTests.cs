@@ -160,11 +160,11 @@ public class FuseInitTests
     }
 
     [Fact]
-    public void With_write_back_files_are_opened_readable_and_never_append()
+    public void With_write_back_files_are_opened_readable_and_writes_never_append()
     {
         using var client = new FuseClient(options: new FuseServerOptions { Writeback = true });
         client.Call(FuseOpcode.OPEN, 9, Bytes(new FuseOpenIn(0x8401)));
         client.Call(FuseOpcode.WRITE, 9, [.. Bytes(new FuseWriteIn(1, 2, 1, 1, 0, 0x401)), 7]);
-        Assert.Equal(["Open 9 8002 False", "Write 9 1 2 1 2 True False"], client.FileSystem.Calls);
+        Assert.Equal(["Open 9 8402 False", "Write 9 1 2 1 1 True False"], client.FileSystem.Calls);
     }
 }

@@ -48,6 +48,7 @@ public class FuseOpcodeTests
         (FuseOpcode.LSEEK, Bytes(new FuseLseekIn(0xab, 10, 4)), "Seek 9 ab 10 4"),
         (FuseOpcode.COPY_FILE_RANGE, Bytes(new FuseCopyFileRangeIn(1, 2, 3, 4, 5, 6)), "Copy 9 1 2 3 4 5 6"),
         (FuseOpcode.COPY_FILE_RANGE_64, Bytes(new FuseCopyFileRangeIn(1, 2, 3, 4, 5, 6)), "Copy 9 1 2 3 4 5 6"),
+        (FuseOpcode.IOCTL, [.. Bytes(new FuseIoctlIn(0xab, 0x10, 0x40086602, 7, 4, 0)), .. Bytes(0x60u)], $"SetFlags {Caller} 9 60 of 100f8"),
         (FuseOpcode.SYNCFS, Bytes(new FuseSyncfsIn(0)), "SyncFs"),
         (FuseOpcode.SETATTR, Bytes(new FuseSetattrIn(SetAttrValid.MODE, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x81ED, 0, 9, 10)),
             $"SetAttributes {Caller} 9 {new SetAttributes(Mode: 0x1ED)}"),
@@ -182,7 +183,6 @@ public class FuseOpcodeTests
     [InlineData(FuseOpcode.ACCESS, Errno.ENOSYS)]
     [InlineData(FuseOpcode.BMAP, Errno.ENOSYS)]
     [InlineData(FuseOpcode.POLL, Errno.ENOSYS)]
-    [InlineData(FuseOpcode.IOCTL, Errno.ENOTTY)]
     [InlineData(FuseOpcode.SETUPMAPPING, Errno.ENOSYS)]
     [InlineData(FuseOpcode.REMOVEMAPPING, Errno.ENOSYS)]
     [InlineData((FuseOpcode)0, Errno.ENOSYS)]
@@ -206,7 +206,7 @@ public class FuseOpcodeTests
         Assert.Equal(new FuseAttrOut(3, 500_000_000, 0, attr), client.Call(FuseOpcode.GETATTR, 1, new byte[16]).As<FuseAttrOut>());
         Assert.Equal(new FuseCreateOut(entry, new FuseOpenOut(0xFEED, OpenReplyFlags.None)),
             client.Call(FuseOpcode.CREATE, 1, [.. new byte[16], .. Name("x")]).As<FuseCreateOut>());
-        Assert.Equal(new FuseStatxOut(3, 500_000_000, 0, 0, 0, new FuseStatx(0xfff, 4096, 0x10, 3, 11, 12, 0x81A4, 0, 77, 1234567, 99, 0x74,
+        Assert.Equal(new FuseStatxOut(3, 500_000_000, 0, 0, 0, new FuseStatx(0xfff, 4096, 0x10, 3, 11, 12, 0x81A4, 0, 77, 1234567, 99, 0x70,
             new FuseStatxTime(-100, 101), new FuseStatxTime(400, 401), new FuseStatxTime(300, 301), new FuseStatxTime(200, 201), 0x123, 0x545)),
             client.Call(FuseOpcode.STATX, 1, new byte[24]).As<FuseStatxOut>());
         Assert.Equal(new FuseStatfsOut(1, 2, 3, 4, 5, 4096, 255, 4096), client.Call(FuseOpcode.STATFS, 1).As<FuseStatfsOut>());

@@ -18,6 +18,7 @@ public class FuseWireTests
         { typeof(FuseLseekOut), 8 }, { typeof(FuseCopyFileRangeIn), 56 }, { typeof(FuseCopyFileRangeOut), 8 }, { typeof(FuseSyncfsIn), 8 }, { typeof(FuseDirent), 24 },
         { typeof(FuseDirentPlus), 152 }, { typeof(FuseStatxIn), 24 }, { typeof(FuseStatxTime), 16 }, { typeof(FuseStatx), 256 }, { typeof(FuseStatxOut), 288 },
         { typeof(FuseExtHeader), 8 }, { typeof(FuseSecctx), 8 }, { typeof(FuseFileLock), 24 }, { typeof(FuseLkIn), 48 }, { typeof(FuseLkOut), 24 }, { typeof(FuseInterruptIn), 8 },
+        { typeof(FuseIoctlIn), 32 }, { typeof(FuseIoctlOut), 16 }, { typeof(FuseFlagsOut), 20 }, { typeof(FsXattr), 28 }, { typeof(FuseFsXattrOut), 44 },
     };
 
     [Theory, MemberData(nameof(Sizes))]

@@ -66,6 +66,8 @@ internal sealed class LyingFileSystem(IFileSystem inner, Lie lie) : IFileSystem
         return set;
     }
 
+    public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable) => inner.SetFlagsAsync(caller, node, flags, changeable);
+
     public IoTask<IoResult> ReadLinkAsync(ulong node, IoVec target) => inner.ReadLinkAsync(node, target);
 
     public IoTask<FsResult<InodeAttributes>> SymlinkAsync(CreateContext context, ulong parent, IoVec name, IoVec linkTarget) => inner.SymlinkAsync(context, parent, name, linkTarget);

@@ -97,6 +97,8 @@ internal sealed class SabotagedFileSystem(IFileSystem inner, Sabotage sabotage, 
     public IoTask<IoResult> CopyFileRangeAsync(ulong sourceNode, ulong sourceHandle, long sourceOffset, ulong targetNode, ulong targetHandle, long targetOffset, long lengthBytes) =>
         inner.CopyFileRangeAsync(sourceNode, sourceHandle, sourceOffset, targetNode, targetHandle, targetOffset, lengthBytes);
 
+    public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable) => inner.SetFlagsAsync(caller, node, flags, changeable);
+
     public IoTask<Errno> SyncFsAsync() => sabotage == Sabotage.FsyncDoesNothing ? PretendAsync() : inner.SyncFsAsync();
 
     public void EndSession() => inner.EndSession();

@@ -94,6 +94,8 @@ internal sealed class FakeFs : IFileSystem
     public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long o, long l) => E();
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long o, uint whence) => new((FsResult<long>)o);
     public IoTask<IoResult> CopyFileRangeAsync(ulong sn, ulong sh, long so, ulong tn, ulong th, long to, long l) => R(new IoResult(0));
+    public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable) => E();
+
     public IoTask<Errno> SyncFsAsync() => E();
     public void EndSession() => SessionsEnded++;
 }

@@ -22,6 +22,8 @@ internal sealed class FuseGuest(FuzzRandom random)
         FuseOpcode.LISTXATTR, FuseOpcode.REMOVEXATTR, FuseOpcode.READDIR, FuseOpcode.READDIRPLUS, FuseOpcode.FORGET, FuseOpcode.FORGET, FuseOpcode.BATCH_FORGET, FuseOpcode.TMPFILE,
     ];
 
+    private static readonly uint[] s_ioctls = [0x80086601, 0x40086602, 0x80046601, 0x40046602, 0x801C581F, 0x401C5820, 0x5413];
+
     private readonly byte[] _bytes = new byte[FuzzFuseRequest.MaxBytes];
     private readonly List<ulong> _nodes = [1];
     private readonly List<ulong> _directories = [1];
@@ -208,6 +210,12 @@ internal sealed class FuseGuest(FuzzRandom random)
                 break;
             case FuseOpcode.COPY_FILE_RANGE or FuseOpcode.COPY_FILE_RANGE_64:
                 Put(new FuseCopyFileRangeIn(Handle(), Offset(), Node(), Handle(), Offset(), random.OneIn(12) ? random.Edge() : (ulong)random.Next(100_000), random.OneIn(8) ? 1u : 0));
+                break;
+            case FuseOpcode.IOCTL:
+                uint inBytes = random.OneIn(6) ? (uint)random.Edge() : (uint)random.Pick<int>([0, 4, 8, 28]);
+                Put(new FuseIoctlIn(Handle(), (uint)(random.OneIn(4) ? random.Next(32) : 0), random.Pick<uint>(s_ioctls), 0, inBytes, random.OneIn(6) ? (uint)random.Edge() : 28));
+                Put(random.OneIn(6) ? (uint)random.Edge() : random.Pick<uint>([0, 0, 0, 0x8, 0x10, 0x20, 0x40, 0x80]));
+                PutZeros(24);
                 break;
             case FuseOpcode.SYNCFS:
                 Put(new FuseSyncfsIn(0));

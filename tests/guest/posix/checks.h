@@ -96,4 +96,5 @@ void times(void);
 void lifetimes(void);
 void locks(void);
 void whole_system(void);
+void inode_flags(void);
 #endif

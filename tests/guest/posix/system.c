@@ -11,22 +11,6 @@ void whole_system(void)
     struct pollfd one = { .fd = file, .events = POLLIN | POLLOUT };
     CHECK("a file is always ready", poll(&one, 1, 0) == 1 && one.revents == (POLLIN | POLLOUT));
     FAILS("an unknown ioctl is ENOTTY", ENOTTY, ioctl(file, _IO('?', 99)));
-    int flags = 0;
-    if (ioctl(file, FS_IOC_GETFLAGS, &flags) != 0) { skip("FS_IOC_GETFLAGS", strerror(errno)); }
-    else {
-        int immutable = flags | FS_IMMUTABLE_FL, append = flags | FS_APPEND_FL;
-        CHECK("chattr +i", ioctl(file, FS_IOC_SETFLAGS, &immutable) == 0);
-        FAILS("immutable: no open for writing", EPERM, open("f", O_WRONLY));
-        FAILS("immutable: no unlink", EPERM, unlink("f"));
-        FAILS("immutable: no rename", EPERM, rename("f", "g"));
-        FAILS("immutable: no link", EPERM, link("f", "g"));
-        FAILS("immutable: no chmod", EPERM, chmod("f", 0600));
-        CHECK("chattr -i +a", ioctl(file, FS_IOC_SETFLAGS, &append) == 0);
-        FAILS("append-only: no open for overwriting", EPERM, open("f", O_WRONLY));
-        FAILS("append-only: no truncate", EPERM, truncate("f", 0));
-        CHECK("append-only: appends", close_all(open("f", O_WRONLY | O_APPEND)) >= 0);
-        CHECK("chattr -a", ioctl(file, FS_IOC_SETFLAGS, &flags) == 0 && close_all(open("f", O_WRONLY)) >= 0);
-    }
     close(file); close(directory);
     CHECK("rename within the mount is not EXDEV", rename("f", "d/f") == 0 && rename("d/f", "f") == 0);
     CHECK("one device", stat_of("f").st_dev == stat_of("d").st_dev);
