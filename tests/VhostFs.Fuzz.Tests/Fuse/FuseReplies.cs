@@ -45,6 +45,7 @@ internal static class FuseReplies
         FuseOpcode.READDIR or FuseOpcode.READDIRPLUS => AtMost((ulong)body.Length, MemoryMarshal.Read<FuseReadIn>(arguments).SizeBytes) ?? Entries(body, opcode == FuseOpcode.READDIRPLUS),
         FuseOpcode.READLINK => body.Length is > 0 and < 4096 && !body.Contains((byte)0) ? null : $"a link target of {body.Length} bytes, or with NUL",
         FuseOpcode.GETXATTR or FuseOpcode.LISTXATTR => MemoryMarshal.Read<FuseGetxattrIn>(arguments).SizeBytes is var size && size == 0 ? Exactly(body, 8) : AtMost((ulong)body.Length, size),
+        FuseOpcode.IOCTL => body.Length >= 16 ? AtMost((ulong)body.Length, 16UL + MemoryMarshal.Read<FuseIoctlIn>(arguments).OutBytes) : $"a body of {body.Length} bytes",
         _ => Exactly(body, 0),
     };
 
