@@ -153,9 +153,11 @@ public sealed class BlobfsSession : IFileSystem
     public IoTask<FsResult<FsStatistics>> StatFsAsync()
     {
         Blobstore.VolumeSpace space = _state.Volume.Space;
-        ulong available = (ulong)Math.Max(space.AvailableBlocks, 0), total = (ulong)Math.Max(space.TotalBlocks, 0);
+        long limit = _state.Volume.Quota.Inodes, used = Math.Max(_state.Volume.InodeCount, 0), available = Math.Max(space.AvailableBlocks, 0);
+        long freeFiles = limit > 0 ? Math.Max(limit - used, 0) : available * InodesPerBlock;
         return new IoTask<FsResult<FsStatistics>>(new FsStatistics(
-            total, (ulong)Math.Max(space.FreeBlocks, 0), available, total * InodesPerBlock, available * InodesPerBlock, (uint)FileLimits.BlockBytes, MaxNameBytes));
+            (ulong)Math.Max(space.TotalBlocks, 0), (ulong)Math.Max(space.FreeBlocks, 0), (ulong)available, (ulong)(limit > 0 ? limit : used + freeFiles), (ulong)freeFiles,
+            (uint)FileLimits.BlockBytes, MaxNameBytes));
     }
 
     public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>

@@ -21,6 +21,7 @@ internal sealed class Creation(BlobfsState state)
     {
         inode = 0;
         record = default;
+        if (!state.Volume.AllowsInode) { return Errno.EDQUOT; }
         CreateContext context = what.Context;
         if (context.SecurityName.Length > FileLimits.MaxNameBytes || context.SecurityValue.Length > MaxSecurityBytes) { return Errno.E2BIG; }
         uint type = what.Mode & FileMode.S_IFMT, gid = parentRecord.Gid;

@@ -5,7 +5,7 @@ namespace VhostFs.Blobstore.Check;
 
 /// <summary>Section 3 of the format: a volume's header.</summary>
 internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong Generation, ulong LogEpoch, ulong RootAddress, ulong RootBirth, uint RootCrc,
-    uint Height, ulong CheckpointLsn, ulong TailLsn, uint TailPosition, uint TailPreviousCrc, ulong NextInode, ulong SnapshotEpoch, ulong HashKey0, ulong HashKey1)
+    uint Height, ulong CheckpointLsn, ulong TailLsn, uint TailPosition, uint TailPreviousCrc, ulong NextInode, ulong SnapshotEpoch, ulong HashKey0, ulong HashKey1, ulong InodeCount)
 {
     private const int Version = 1;
 
@@ -18,6 +18,8 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
     public bool HasDataChecksums => (Flags & 1) != 0;
 
     public bool IsCleanlyClosed => (Flags & 2) != 0;
+
+    public bool CountsInodes => (Flags & 4) != 0;
 
     public byte[] HashKey()
     {
@@ -65,7 +67,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
         if (TailLsn > CheckpointLsn + 1 || TailLsn == 0) { return $"the log tail (LSN {TailLsn}) is behind the checkpoint (LSN {CheckpointLsn})"; }
         if (TailPosition > anchor.RingBlocks) { return $"the log tail at ring block {TailPosition} is outside of the ring"; }
         if (LogEpoch > poolEpoch) { return $"the log epoch {LogEpoch} is above the pool's epoch {poolEpoch}"; }
-        if (CheckpointLsn >= NearMaxCounter || Generation >= NearMaxCounter || LogEpoch >= NearMaxCounter || NextInode is 0 or >= NearMaxCounter) { return "a counter that no volume reaches"; }
+        if (CheckpointLsn >= NearMaxCounter || Generation >= NearMaxCounter || LogEpoch >= NearMaxCounter || NextInode is 0 or >= NearMaxCounter || InodeCount >= NearMaxCounter) { return "a counter that no volume reaches"; }
         if (Height is 0 or > TreeWalker.MaxHeight) { return $"a tree of height {Height} is not possible"; }
         if (RootBirth > SnapshotEpoch) { return $"the root was born in epoch {RootBirth}, after the volume's epoch {SnapshotEpoch}"; }
         return null;
@@ -75,7 +77,7 @@ internal sealed record Header(uint Flags, Guid VolumeUuid, ulong VolumeId, ulong
     {
         if (!block[..8].SequenceEqual("VHFSVOLH"u8) || !Checksum.HoldsAtEnd(block) || U32(block, 8) != Version) { return null; }
         var header = new Header(U32(block, 12), new Guid(block.Slice(16, 16)), U64(block, 32), U64(block, 40), U64(block, 48), U64(block, 56), U64(block, 64),
-            U32(block, 72), U32(block, 76), U64(block, 80), U64(block, 88), U32(block, 96), U32(block, 100), U64(block, 104), U64(block, 112), U64(block, 120), U64(block, 128));
+            U32(block, 72), U32(block, 76), U64(block, 80), U64(block, 88), U32(block, 96), U32(block, 100), U64(block, 104), U64(block, 112), U64(block, 120), U64(block, 128), U64(block, 136));
         bool mine = header.VolumeId == anchor.VolumeId && header.VolumeUuid == anchor.VolumeUuid;
         return mine && header.Generation % 2 == parity ? header : null;
     }

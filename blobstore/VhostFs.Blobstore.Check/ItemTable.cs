@@ -8,6 +8,9 @@ internal sealed class ItemTable
     private readonly List<ReadOnlyMemory<byte>> _values = [];
     private readonly SortedDictionary<ItemKey, byte[]?> _overlay = []; // null: deleted by the log
 
+    /// <summary>Inodes in the tree, before the log.</summary>
+    public long InodesInTree => _keys.LongCount(static key => key is { Type: ItemKey.Inode, Object: not 0 });
+
     public ItemKey? LastTreeKey => _keys.Count == 0 ? null : _keys[^1];
 
     /// <summary>Adds an item of the tree; the caller has made sure that keys ascend.</summary>

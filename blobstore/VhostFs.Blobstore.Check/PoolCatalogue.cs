@@ -57,12 +57,16 @@ internal sealed class PoolCatalogue
     private void ReadVolume(ulong id, ReadOnlySpan<byte> value, HashSet<string> names)
     {
         string where = $"volume {id}";
-        if (id == 0 || value.Length < RecordBytes || BinaryPrimitives.ReadUInt16LittleEndian(value[48..]) is var nameLength && value.Length != RecordBytes + nameLength)
+        int nameLength = value.Length < RecordBytes ? 0 : BinaryPrimitives.ReadUInt16LittleEndian(value[48..]);
+        bool limitsInodes = value.Length == RecordBytes + nameLength + sizeof(long);
+        if (id == 0 || value.Length < RecordBytes || (!limitsInodes && value.Length != RecordBytes + nameLength))
         {
             _report.Error("volume record", where, $"the record of {value.Length} bytes is malformed");
             return;
         }
-        ReadOnlySpan<byte> name = value[RecordBytes..];
+        bool isNegative = BinaryPrimitives.ReadInt64LittleEndian(value[40..]) < 0 || (limitsInodes && BinaryPrimitives.ReadInt64LittleEndian(value[(RecordBytes + nameLength)..]) <= 0);
+        if (isNegative) { _report.Error("volume record", where, "a limit that is no number of blocks or inodes"); }
+        ReadOnlySpan<byte> name = value.Slice(RecordBytes, nameLength);
         if (name.Length is 0 or > MaxNameBytes) { _report.Error("volume record", where, $"a name of {name.Length} bytes"); }
         if (BinaryPrimitives.ReadInt64LittleEndian(value[16..]) is < MinSeconds or > MaxSeconds) { _report.Error("volume record", where, "was made at a time that no calendar has"); }
         bool beingDeleted = (BinaryPrimitives.ReadUInt32LittleEndian(value[12..]) & 1) != 0;

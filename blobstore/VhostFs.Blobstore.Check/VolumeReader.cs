@@ -50,7 +50,13 @@ internal sealed class VolumeReader : IDisposable
             _report.Error("header", _anchor.Name, wrong);
             return null;
         }
+        int findings = _report.Findings.Count;
         await _walker.WalkAsync(header);
+        // With nodes missing the tree says nothing about its count.
+        if (header.CountsInodes && _report.Findings.Count == findings && (long)header.InodeCount != Items.InodesInTree)
+        {
+            _report.Error("header", _anchor.Name, $"counts {header.InodeCount} inodes, and its tree has {Items.InodesInTree}");
+        }
 
         int ringBytes = (int)_anchor.RingBlocks * BlockReader.BlockBytes;
         _ring = ArrayPool<byte>.Shared.Rent(ringBytes);

@@ -17,6 +17,7 @@ public sealed class BlobData
     /// <summary>Bound of one write.</summary>
     public const int MaxWriteBytes = 1 << 20;
 
+    private readonly Volume _volume;
     private readonly BlobLocks _locks = new();
     private readonly BlobReader _reader;
     private readonly BlobWriter _writer;
@@ -24,6 +25,7 @@ public sealed class BlobData
 
     internal BlobData(Volume volume, Pool pool)
     {
+        _volume = volume;
         _reader = new BlobReader(volume, pool);
         _writer = new BlobWriter(volume, pool, _reader);
         _map = new BlobMap(volume, pool.ExtentEditor);
@@ -47,8 +49,12 @@ public sealed class BlobData
     /// <summary>The change has blocks to stage; an empty one must not make a transaction of its own.</summary>
     public static bool IsEmpty(BlobChange change) => change.Count == 0;
 
-    /// <summary>Puts a prepared change into a transaction. None, NotResident or EIO.</summary>
-    public Errno TryStage(Transaction transaction, BlobChange change) => _map.TryStage(transaction, change);
+    /// <summary>Puts a prepared change into a transaction. None, NotResident, EIO, or EDQUOT: it takes more blocks than the volume may have.</summary>
+    public Errno TryStage(Transaction transaction, BlobChange change)
+    {
+        Errno staged = _map.TryStage(transaction, change);
+        return staged == Errno.None && !_volume.AllowsBlocks(transaction.BlocksDelta) ? Errno.EDQUOT : staged;
+    }
 
     /// <summary>Ends a change, committed or given up: lets go of its memory and of blocks it did not use.</summary>
     public void End(BlobChange change) => _writer.End(change);

@@ -66,6 +66,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         ulong checkpointLsn = volume.Log.LastLsn;
         LogTail tail = volume.Log.TailForCheckpoint(out long written);
         ulong nextInode = volume.NextInode;
+        long inodeCount = Math.Max(volume.InodeCount, 0); // a hostile header may have counted less than there were
         ulong generation = volume.Header.Generation + 1;
         volume.Overlay.CopyTo(_images);
         NodePointer root = volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
@@ -92,7 +93,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         if (result != Errno.None) { return result; }
         VolumeHeader header = volume.Header with
         {
-            Flags = (volume.Header.Flags & VolumeFlags.DataChecksums) | flags,
+            Flags = (volume.Header.Flags & (VolumeFlags.DataChecksums | VolumeFlags.CountsInodes)) | flags,
             Generation = generation,
             LogEpoch = volume.Log.Epoch,
             Root = root,
@@ -100,6 +101,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
             CheckpointLsn = checkpointLsn,
             Tail = tail,
             NextInode = nextInode,
+            InodeCount = inodeCount,
         };
         result = await WriteHeaderAsync(header);
         if (result == Errno.None) { result = await FlushAsync(); }

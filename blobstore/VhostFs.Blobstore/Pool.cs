@@ -42,7 +42,7 @@ public sealed class Pool
 
     public IReadOnlyList<VolumeInfo> Volumes =>
         [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
-            r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id)))];
+            r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
 
     internal IBdev Bdev { get; }
 
@@ -151,6 +151,25 @@ public sealed class Pool
         return deleted;
     }
 
+    /// <summary>Limits what a volume may hold, open or not. One that holds more already keeps it, and grows no further.</summary>
+    public async IoTask<Errno> SetQuotaAsync(string name, VolumeQuota quota)
+    {
+        await EnterAsync(name);
+        Errno set = Errno.ENOENT;
+        if (_records.Find(r => r.Name == name && !r.IsBeingDeleted) is { } record)
+        {
+            record = record with { Quota = quota };
+            set = await _granter.CommitAsync([], record.Id, record);
+            if (set == Errno.None)
+            {
+                _records[_records.FindIndex(r => r.Id == record.Id)] = record;
+                if (_open.TryGetValue(record.Id, out Volume? volume)) { volume.Record = record; }
+            }
+        }
+        Leave(name);
+        return set;
+    }
+
     private async IoTask<OpenResult<Volume>> CreateVolumeCoreAsync(string name, VolumeOptions options)
     {
         int nameBytes = Encoding.UTF8.GetByteCount(name);
@@ -166,7 +185,7 @@ public sealed class Pool
         ulong id = _catalogue.AllocateInode();
         var anchor = new Anchor(Geometry.FirstBlock(anchorExtent.First), (int)anchorExtent.Count * Geometry.ClusterBlocks);
         VolumeIdentity identity = options.Identity ?? VolumeIdentity.New();
-        var record = new VolumeRecord(id, name, anchor, identity.Uuid, identity.CreatedSeconds, false);
+        var record = new VolumeRecord(id, name, anchor, identity.Uuid, identity.CreatedSeconds, false, options.Quota);
         // In memory at once, so that nobody else gets these clusters while the volume is being written.
         _clusters.Set(anchorExtent, ClusterKind.Anchor, id);
         List<ClusterExtent> nodes = _granter.Take(nodeClusters, ClusterKind.Node, id);
@@ -252,7 +271,12 @@ public sealed class Pool
 
     internal void Forget(Volume volume) => _open.Remove(volume.Id);
 
-    internal IoTask<Errno> GrantNodesAsync(Volume volume) => volume.Id == 0 ? new IoTask<Errno>(Errno.ENOSPC) : _granter.GrantAsync(volume, ClusterKind.Node);
+    internal IoTask<Errno> GrantNodesAsync(Volume volume)
+    {
+        if (volume.Id == 0) { return new IoTask<Errno>(Errno.ENOSPC); }
+        bool isAllowed = (long)volume.Nodes.TotalCount * NodePage.Blocks < volume.Quota.MaxNodeBlocks;
+        return isAllowed ? _granter.GrantAsync(volume, ClusterKind.Node) : new IoTask<Errno>(Errno.EDQUOT);
+    }
 
     internal IoTask<Errno> GrantDataAsync(Volume volume) => _granter.GrantAsync(volume, ClusterKind.Data);
 
@@ -297,7 +321,9 @@ public sealed class Pool
         long unowned = (long)_clusters.FreeCount * Geometry.ClusterBlocks;
         long kept = Math.Min(unowned, (long)_granter.ReservedClusters * Geometry.ClusterBlocks);
         long free = volume.Allocator.FreeBlocks + volume.Allocator.PendingBlocks + unowned;
-        return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, free - kept);
+        if (volume.Quota.Blocks is not (> 0 and var quota)) { return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, free - kept); }
+        long left = Math.Max(quota - volume.UsedBlocks, 0);
+        return new VolumeSpace(quota, left, Math.Min(left, free - kept));
     }
 
     /// <summary>The anchor lies in clusters that were given to this volume for it: what is written there overwrites nobody.</summary>

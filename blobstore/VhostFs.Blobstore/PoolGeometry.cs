@@ -37,6 +37,8 @@ public sealed record VolumeOptions
 
     public int LogBytes { get; init; }
 
+    public VolumeQuota Quota { get; init; }
+
     /// <summary>Null: drawn from the system's generator and clock. Given by simulations, which must run the same way twice.</summary>
     public VolumeIdentity? Identity { get; init; }
 }

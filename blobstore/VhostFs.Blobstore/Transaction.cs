@@ -36,6 +36,9 @@ public sealed class Transaction
 
     internal bool DemandsSync { get; private set; }
 
+    /// <summary>Data blocks that come into use, less those that go out of it.</summary>
+    internal long BlocksDelta { get; private set; }
+
     /// <summary>As <see cref="Volume.TryGet"/>, with what is staged on top. The span is valid until the next call.</summary>
     public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value)
     {
@@ -96,7 +99,11 @@ public sealed class Transaction
     }
 
     /// <summary>Data blocks come into use.</summary>
-    internal Errno Allocate(BlockRun blocks) => AddRun(RecordCode.Allocate, blocks);
+    internal Errno Allocate(BlockRun blocks)
+    {
+        BlocksDelta += blocks.Count;
+        return AddRun(RecordCode.Allocate, blocks);
+    }
 
     /// <summary>Data blocks are no longer in use; they can be used again once this record is durable. EIO: they were not in use, or two maps name them.</summary>
     internal Errno Free(BlockRun blocks)
@@ -104,7 +111,9 @@ public sealed class Transaction
         // A block freed twice would be given to two owners; only a damaged or hostile map frees one twice.
         Errno found = _volume.TryGet(_volume.AllocationKey(blocks.First), out ReadOnlySpan<byte> bitmap);
         if (found == Errno.ENOENT || (found == Errno.None && !(_volume.IsAllocated(bitmap, blocks) && TryAddFreed(blocks)))) { return Errno.EIO; }
-        return found != Errno.None ? found : AddRun(RecordCode.Free, blocks);
+        if (found != Errno.None) { return found; }
+        BlocksDelta -= blocks.Count;
+        return AddRun(RecordCode.Free, blocks);
     }
 
     /// <summary>Names blocks whose new content was written before this record, with their checksums: recovery verifies them.</summary>
@@ -172,6 +181,7 @@ public sealed class Transaction
         _length = RecordReader.HeaderBytes;
         _operations = 0;
         DemandsSync = false;
+        BlocksDelta = 0;
         volume.Tree.BeginTouches();
     }
 

@@ -147,20 +147,22 @@ internal sealed class Tree
     }
 
     /// <summary>Inserts or replaces. The path was touched.</summary>
-    public void Put(TreeKey key, ReadOnlySpan<byte> value)
+    public bool Put(TreeKey key, ReadOnlySpan<byte> value)
     {
         Invariant.That(value.Length <= MaxValueBytes);
         DescendTouched(key);
         MakePathWritable();
         NodePage leaf = _path[0].Page;
         Span<byte> room;
-        if (leaf.Find(key, out int index))
+        bool isNew = !leaf.Find(key, out int index);
+        if (!isNew)
         {
-            if (leaf.TryResize(index, value.Length, out room)) { value.CopyTo(room); return; }
+            if (leaf.TryResize(index, value.Length, out room)) { value.CopyTo(room); return false; }
             leaf.Remove(index);
         }
         if (!leaf.TryInsert(index, key, value.Length, out room)) { room = SplitAndInsert(index, key, value.Length); }
         value.CopyTo(room);
+        return isNew;
     }
 
     /// <summary>Overwrites bytes inside an existing value; false when there is no such value. The path was touched.</summary>

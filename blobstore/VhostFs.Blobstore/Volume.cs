@@ -62,6 +62,7 @@ public sealed class Volume
         Allocator = new BlockAllocator(pool.Geometry.DataStart, pool.Geometry.ClusterBlocks);
         Overlay = new ImageOverlay(pool.Pages);
         NextInode = header.NextInode;
+        InodeCount = header.InodeCount;
         Log = null!;
         _checkpointer = new Checkpointer(this, pool);
         _background = new Background(this);
@@ -97,7 +98,20 @@ public sealed class Volume
 
     public VolumeSpace Space => _pool.SpaceOf(this);
 
-    internal VolumeRecord Record { get; }
+    public VolumeQuota Quota => Record.Quota;
+
+    /// <summary>Data blocks that files map.</summary>
+    public long UsedBlocks { get; internal set; }
+
+    public long InodeCount { get; internal set; }
+
+    /// <summary>One more inode is within the volume's limit (else EDQUOT).</summary>
+    public bool AllowsInode => Quota.Inodes == 0 || InodeCount < Quota.Inodes;
+
+    /// <summary>The rest of the volume's limit has room for what a change adds; what takes nothing, or gives back, is always allowed.</summary>
+    internal bool AllowsBlocks(long delta) => delta <= 0 || Quota.Blocks == 0 || UsedBlocks + delta <= Quota.Blocks;
+
+    internal VolumeRecord Record { get; set; }
 
     internal VolumeHeader Header { get; set; }
 
@@ -261,6 +275,10 @@ public sealed class Volume
                     // The revoke rule: the block's old image must not be written any more.
                     for (int i = 0; Overlay.Count > 0 && i < operation.Blocks.Count; i++) { Overlay.Forget(operation.Blocks.First + (ulong)i); }
                     Allocator.Free(lsn, operation.Blocks, Reads.Current);
+                    UsedBlocks -= operation.Blocks.Count;
+                    break;
+                case RecordCode.Allocate:
+                    UsedBlocks += operation.Blocks.Count;
                     break;
                 case RecordCode.Data:
                     _unsyncedBlocks += operation.Blocks.Count;
@@ -291,10 +309,12 @@ public sealed class Volume
         switch (operation.Code)
         {
             case RecordCode.Put:
-                Tree.Put(operation.Key, operation.Value);
+                if (Tree.Put(operation.Key, operation.Value) && IsInode(operation.Key)) { InodeCount++; }
                 return true;
             case RecordCode.Delete:
-                return Tree.Delete(operation.Key);
+                if (!Tree.Delete(operation.Key)) { return false; }
+                if (IsInode(operation.Key)) { InodeCount--; }
+                return true;
             case RecordCode.Patch:
                 return Tree.Patch(operation.Key, operation.PatchOffset, operation.Value);
             case RecordCode.Allocate:
@@ -305,6 +325,8 @@ public sealed class Volume
                 return true;
         }
     }
+
+    internal static bool IsInode(TreeKey key) => key is { Type: ItemType.Inode, Object: not 0 };
 
     /// <summary>A log write or a flush failed: what it carried may or may not be there. No further change is promised to anybody.</summary>
     internal void Fail(string reason)

@@ -9,6 +9,9 @@ internal enum VolumeFlags : uint
     None = 0,
     DataChecksums = 1,
     CleanlyClosed = 2,
+
+    /// <summary><see cref="VolumeHeader.InodeCount"/> is right; versions that do not count drop it.</summary>
+    CountsInodes = 4,
 }
 
 /// <summary>Where the log begins: the first batch that may hold records behind the checkpoint.</summary>
@@ -49,6 +52,9 @@ internal readonly record struct VolumeHeader
 
     public ulong HashKey1 { get; init; }
 
+    /// <summary>Inodes in the tree, with <see cref="VolumeFlags.CountsInodes"/>.</summary>
+    public long InodeCount { get; init; }
+
     public void Write(Span<byte> block)
     {
         block.Clear();
@@ -69,6 +75,7 @@ internal readonly record struct VolumeHeader
         BinaryPrimitives.WriteUInt64LittleEndian(block[112..], SnapshotEpoch);
         BinaryPrimitives.WriteUInt64LittleEndian(block[120..], HashKey0);
         BinaryPrimitives.WriteUInt64LittleEndian(block[128..], HashKey1);
+        BinaryPrimitives.WriteInt64LittleEndian(block[136..], InodeCount);
         BinaryPrimitives.WriteUInt32LittleEndian(block[CrcOffset..], Crc32C.Compute(block[..CrcOffset]));
     }
 
@@ -99,10 +106,11 @@ internal readonly record struct VolumeHeader
             SnapshotEpoch = BinaryPrimitives.ReadUInt64LittleEndian(block[112..]),
             HashKey0 = BinaryPrimitives.ReadUInt64LittleEndian(block[120..]),
             HashKey1 = BinaryPrimitives.ReadUInt64LittleEndian(block[128..]),
+            InodeCount = BinaryPrimitives.ReadInt64LittleEndian(block[136..]),
         };
         bool plausible = header.VolumeId == volumeId && header.Tail.Position >= 0 && header.Tail.Position <= ringBlocks
             && header.CheckpointLsn < MaxCounter && header.Generation < MaxCounter && header.LogEpoch < MaxCounter
-            && header.NextInode is > 0 and < MaxCounter
+            && header.NextInode is > 0 and < MaxCounter && header.InodeCount is >= 0 and < (long)MaxCounter
             && header.Tail.FirstLsn <= header.CheckpointLsn + 1;
         return plausible ? header : null;
     }

@@ -26,7 +26,7 @@ internal static class VolumeMount
         if (flushed != Errno.None) { return flushed; }
         var header = new VolumeHeader
         {
-            Flags = flags | VolumeFlags.CleanlyClosed,
+            Flags = flags | VolumeFlags.CleanlyClosed | VolumeFlags.CountsInodes,
             Uuid = record.Uuid,
             VolumeId = record.Id,
             Generation = 1,
@@ -147,6 +147,10 @@ internal static class VolumeMount
         }
         Errno loaded = await LoadAllocationAsync(pool, volume);
         if (loaded != Errno.None) { return $"its allocation items cannot be read: {loaded}"; }
+        volume.UsedBlocks = volume.Allocator.TotalBlocks - volume.Allocator.FreeBlocks;
+        // A hostile header may count less than its log deletes.
+        volume.InodeCount = Math.Max(volume.InodeCount, 0);
+        if ((header.Flags & VolumeFlags.CountsInodes) == 0) { await CountInodesAsync(volume); }
         // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
         while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
         {
@@ -157,6 +161,27 @@ internal static class VolumeMount
         // The checkpoint's first flush covers the images.
         Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);
         return checkpointed == Errno.None ? null : $"the checkpoint after recovery failed: {checkpointed}";
+    }
+
+    /// <summary>Once per volume that a version without counting wrote last. What cannot be read is not counted, and is counted again by the next mount.</summary>
+    private static async IoTask<Errno> CountInodesAsync(Volume volume)
+    {
+        long count = 0;
+        TreeKey from = new(1, ItemType.Inode, 0);
+        for (;;)
+        {
+            Errno found = volume.TryNext(from, TreeKey.Max, out TreeKey key, out _);
+            if (found == Residency.NotResident) { found = await volume.LoadMissingAsync(); }
+            else if (found == Errno.None)
+            {
+                if (Volume.IsInode(key)) { count++; }
+                from = new TreeKey(key.Object + 1, ItemType.Inode, 0);
+            }
+            if (found == Errno.None) { continue; }
+            volume.InodeCount = count;
+            if (found == Errno.ENOENT) { volume.Header = volume.Header with { Flags = volume.Header.Flags | VolumeFlags.CountsInodes }; }
+            return found;
+        }
     }
 
     private static async IoTask<Errno> ApplyAsync(Volume volume, LogScan log, ScannedRecord record)

@@ -115,6 +115,8 @@ internal sealed class BlobfsHarness : IDisposable
         Assert.True(report.IsClean, string.Join("\n", report.Findings.Take(10)));
     }
 
+    public void SetQuota(long blocks = 0, long inodes = 0) => Assert.Equal(Errno.None, Run(() => _pool.SetQuotaAsync("v", new VolumeQuota(blocks, inodes))));
+
     public IoVec Bytes(ReadOnlySpan<byte> bytes)
     {
         IoVec room = Room(bytes.Length);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 
 namespace VhostFs.Commands;
 
@@ -34,6 +35,19 @@ internal static class Declare
         {
             if (Sizes.TryParse(result.Tokens.Count > 0 ? result.Tokens[0].Value : "", out long bytes, out string error) && bytes > 0) { return bytes; }
             result.AddError($"{name}: {(error.Length > 0 ? error : "the size must be more than 0")}");
+            return 0;
+        },
+    };
+
+    /// <summary>A number more than 0; 0 when not given.</summary>
+    public static Option<long> Count(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "number",
+        CustomParser = result =>
+        {
+            if (long.TryParse(result.Tokens.Count > 0 ? result.Tokens[0].Value : "", NumberStyles.None, CultureInfo.InvariantCulture, out long count) && count > 0) { return count; }
+            result.AddError($"{name}: a number more than 0");
             return 0;
         },
     };

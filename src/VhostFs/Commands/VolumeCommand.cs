@@ -8,13 +8,14 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Commands;
 
-/// <summary><c>vhostfs volume create|list|delete</c>.</summary>
+/// <summary><c>vhostfs volume create|list|set-quota|delete</c>.</summary>
 internal static class VolumeCommand
 {
     public static Command New(Terminal terminal) => new("volume", "Make, list and delete the volumes of a pool")
     {
         NewCreate(terminal),
         NewList(terminal),
+        NewSetQuota(terminal),
         NewDelete(terminal),
     };
 
@@ -29,6 +30,8 @@ internal static class VolumeCommand
             writer.WriteString("uuid", volume.Uuid);
             writer.WriteString("created", volume.Created.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture));
             writer.WriteNumber("allocated_bytes", volume.AllocatedBytes);
+            if (volume.Quota.Blocks > 0) { writer.WriteNumber("quota_bytes", volume.Quota.Blocks * BlobData.BlockBytes); }
+            if (volume.Quota.Inodes > 0) { writer.WriteNumber("quota_inodes", volume.Quota.Inodes); }
             writer.WriteEndObject();
         }
         writer.WriteEndArray();
@@ -49,10 +52,12 @@ internal static class VolumeCommand
         Argument<string> path = PoolCommand.PathArgument(), name = NameArgument();
         Option<bool> noChecksums = Declare.Flag("--no-data-checksums", "Do not checksum file contents (metadata always is)");
         Option<long> logSize = Declare.Size("--log-size", "Size of the volume's log (default: by the size of the pool, 1M to 16M)");
-        var command = new Command("create", "Make an empty volume") { path, name, noChecksums, logSize };
+        Option<long> quota = Declare.Size("--quota", "The most that files may hold (default: what the pool has)");
+        Option<long> inodes = Declare.Count("--inodes", "The most files and directories (default: no limit)");
+        var command = new Command("create", "Make an empty volume") { path, name, noChecksums, logSize, quota, inodes };
         command.SetAction(parsed =>
         {
-            var options = new VolumeOptions { DataChecksums = !parsed.GetValue(noChecksums), LogBytes = (int)Math.Min(parsed.GetValue(logSize), 1 << 30) };
+            var options = new VolumeOptions { DataChecksums = !parsed.GetValue(noChecksums), LogBytes = (int)Math.Min(parsed.GetValue(logSize), 1 << 30), Quota = Quota(parsed.GetValue(quota), parsed.GetValue(inodes)) };
             return PoolTask.WithPool(terminal, Path.GetFullPath(parsed.GetValue(path)!), pool => CreateAsync(terminal, pool, parsed.GetValue(name)!, options));
         });
         return command;
@@ -72,6 +77,23 @@ internal static class VolumeCommand
         return command;
     }
 
+    private static Command NewSetQuota(Terminal terminal)
+    {
+        Argument<string> path = PoolCommand.PathArgument(), name = NameArgument();
+        Option<long> quota = Declare.Size("--quota", "The most that files may hold; not given: what the pool has");
+        Option<long> inodes = Declare.Count("--inodes", "The most files and directories; not given: no limit");
+        var command = new Command("set-quota", "Limit what a volume may hold, or lift the limits; the pool must not be served") { path, name, quota, inodes };
+        command.SetAction(parsed =>
+        {
+            VolumeQuota limits = Quota(parsed.GetValue(quota), parsed.GetValue(inodes));
+            return PoolTask.WithPool(terminal, Path.GetFullPath(parsed.GetValue(path)!), pool => SetQuotaAsync(terminal, pool, parsed.GetValue(name)!, limits));
+        });
+        return command;
+    }
+
+    // A part of a block is no block.
+    private static VolumeQuota Quota(long bytes, long inodes) => new(bytes == 0 ? 0 : Math.Max(bytes / BlobData.BlockBytes, 1), inodes);
+
     private static Command NewDelete(Terminal terminal)
     {
         Argument<string> path = PoolCommand.PathArgument(), name = NameArgument();
@@ -88,6 +110,16 @@ internal static class VolumeCommand
         return ExitCode.Failure;
     }
 
+    private static async IoTask<int> SetQuotaAsync(Terminal terminal, Pool pool, string name, VolumeQuota quota)
+    {
+        Errno set = await pool.SetQuotaAsync(name, quota);
+        if (set == Errno.None) { return ExitCode.Ok; }
+        terminal.Fail(set == Errno.ENOENT
+            ? $"no such volume '{name}'; the pool has {ConfigCheck.Names(pool.Volumes.Select(v => v.Name))}"
+            : $"the limits of volume '{name}' cannot be set: {set}");
+        return ExitCode.Failure;
+    }
+
     private static async IoTask<int> DeleteAsync(Terminal terminal, Pool pool, string name)
     {
         Errno deleted = await pool.DeleteVolumeAsync(name);
@@ -100,9 +132,10 @@ internal static class VolumeCommand
 
     private static void WriteTable(Terminal terminal, Pool pool)
     {
-        var rows = new List<string[]> { (string[])["NAME", "ALLOCATED", "CREATED", "UUID"] };
+        var rows = new List<string[]> { (string[])["NAME", "ALLOCATED", "QUOTA", "INODES", "CREATED", "UUID"] };
         rows.AddRange(pool.Volumes.Select(v => (string[])
-            [v.Name, Sizes.Human(v.AllocatedBytes), v.Created.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), v.Uuid.ToString()]));
+            [v.Name, Sizes.Human(v.AllocatedBytes), v.Quota.Blocks > 0 ? Sizes.Human(v.Quota.Blocks * BlobData.BlockBytes) : "-",
+                v.Quota.Inodes > 0 ? v.Quota.Inodes.ToString(CultureInfo.InvariantCulture) : "-", v.Created.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture), v.Uuid.ToString()]));
         terminal.WriteTable(rows);
     }
 }
