@@ -4,16 +4,17 @@ using VhostFs.Linux;
 
 namespace VhostFs.Blobfs;
 
-/// <summary>Access times as a "relatime" mount keeps them; they never delay or fail what they accompany.</summary>
-internal sealed class AccessTimes(BlobfsState state, bool isReadOnly)
+/// <summary>Access times; they never delay or fail what they accompany: a new one is a log record that nobody waits for.</summary>
+internal sealed class AccessTimes(BlobfsState state, AccessTimeMode mode)
 {
     private const long MaxAgeSeconds = 24 * 60 * 60;
+    private const ulong O_NOATIME = 0x40000;
 
-    /// <summary>The inode was read. Sets its access time when it is not newer than the last change, or a day old.</summary>
-    public void Touch(ulong inode, in InodeRecord record)
+    /// <summary>The inode was read, through a handle, which is the flags it was opened with (0: through none).</summary>
+    public void Touch(ulong inode, in InodeRecord record, ulong handle = 0)
     {
-        if (isReadOnly || !state.Options.AccessTimes || record.LinkCount == 0 || (record.Flags & InodeFlags.NoAccessTime) != 0) { return; }
-        if (IsNewer(record.AccessTime, record.ModifyTime) && IsNewer(record.AccessTime, record.ChangeTime)
+        if (mode == AccessTimeMode.Off || (handle & O_NOATIME) != 0 || !state.Options.AccessTimes || record.LinkCount == 0 || (record.Flags & InodeFlags.NoAccessTime) != 0) { return; }
+        if (mode == AccessTimeMode.Relative && IsNewer(record.AccessTime, record.ModifyTime) && IsNewer(record.AccessTime, record.ChangeTime)
             && record.AccessSeconds > state.Clock().Seconds - MaxAgeSeconds) { return; }
         // No room right now, or the volume has failed: the time is lost, the read is not.
         if (!state.Volume.TryAdmit(Admission.Release)) { return; }

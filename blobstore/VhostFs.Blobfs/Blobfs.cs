@@ -29,7 +29,7 @@ public sealed class Blobfs
     }
 
     /// <param name="isReadOnly">Reading leaves no trace: access times stay. That nothing else changes is up to the FUSE server's own option.</param>
-    public BlobfsSession OpenSession(bool isReadOnly = false) => new(_state, isReadOnly);
+    public BlobfsSession OpenSession(bool isReadOnly = false, AccessTimeMode accessTimes = AccessTimeMode.Relative) => new(_state, isReadOnly ? AccessTimeMode.Off : accessTimes);
 
     /// <summary>Waits for deletions under way. All sessions have ended; the volume is closed by whoever opened it.</summary>
     public IoTask<Errno> CloseAsync() => _state.Orphans.StopAsync();

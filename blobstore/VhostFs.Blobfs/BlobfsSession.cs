@@ -30,12 +30,12 @@ public sealed class BlobfsSession : IFileSystem
     private readonly SessionLocks _fileLocks;
     private readonly InodeFlagRules _flags;
 
-    internal BlobfsSession(BlobfsState state, bool isReadOnly)
+    internal BlobfsSession(BlobfsState state, AccessTimeMode accessTimeMode)
     {
         _state = state;
         _references = new SessionReferences(state.References, state.Options.MaxInodesPerSession, state.Options.MaxOpensPerSession);
         var creation = new Creation(state);
-        var accessTimes = new AccessTimes(state, isReadOnly);
+        var accessTimes = new AccessTimes(state, accessTimeMode);
         _names = new Names(state, _references, creation);
         _renames = new Renames(state, _names, creation);
         _attributes = new Attributes(state);
@@ -112,7 +112,7 @@ public sealed class BlobfsSession : IFileSystem
     public IoTask<FsResult<CreatedFile>> TemporaryFileAsync(CreateContext context, ulong parent, uint mode, uint openFlags) =>
         _opens.CreateTemporaryAsync(context, parent, mode, openFlags);
 
-    public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long offsetBytes, IoVecs target) => _reads.ReadAsync(node, offsetBytes, target);
+    public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long offsetBytes, IoVecs target) => _reads.ReadAsync(node, handle, offsetBytes, target);
 
     public IoTask<IoResult> WriteAsync(ulong node, ulong handle, long offsetBytes, IoVecs source, uint openFlags, bool fromCache, bool killPrivileges) =>
         _writes.WriteAsync(node, offsetBytes, source, (openFlags & O_APPEND) != 0 && !fromCache, fromCache, killPrivileges);
@@ -136,7 +136,7 @@ public sealed class BlobfsSession : IFileSystem
 
     public IoTask<FsResult<ulong>> OpenDirectoryAsync(ulong node, uint openFlags) => _opens.OpenDirectoryAsync(node, openFlags);
 
-    public IoTask<Errno> ReadDirectoryAsync(ulong node, ulong handle, ulong cookie, DirectoryWriter writer) => _directories.ReadAsync(node, cookie, writer);
+    public IoTask<Errno> ReadDirectoryAsync(ulong node, ulong handle, ulong cookie, DirectoryWriter writer) => _directories.ReadAsync(node, handle, cookie, writer);
 
     public IoTask<Errno> ReleaseDirectoryAsync(ulong node, ulong handle) => ReleaseAsync(node, handle);
 

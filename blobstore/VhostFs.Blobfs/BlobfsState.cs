@@ -73,7 +73,7 @@ public sealed record BlobfsOptions
     /// <summary>Nameless inodes that wait for deletion before unlink helps with it.</summary>
     public int MaxReapBacklog { get; init; } = 4096;
 
-    /// <summary>Reads set the access time as "relatime" does; false: never ("noatime").</summary>
+    /// <summary>False: no session moves access times.</summary>
     public bool AccessTimes { get; init; } = true;
 
     /// <summary>Null: the system's clock.</summary>

@@ -40,7 +40,7 @@ internal sealed class CopyRange(FileReads reads, FileWrites writes, Attributes a
         long done = 0;
         while (done < wanted)
         {
-            IoResult read = await reads.ReadAsync(source, sourceOffset + done, buffer.View((int)Math.Min(wanted - done, ChunkBytes)));
+            IoResult read = await reads.ReadAsync(source, 0, sourceOffset + done, buffer.View((int)Math.Min(wanted - done, ChunkBytes)));
             IoResult written = read;
             if (!read.IsError && read.Bytes > 0)
             {

@@ -14,28 +14,28 @@ internal sealed class Directories(BlobfsState state, SessionReferences reference
     public const ulong DotDotCookie = 2;
     public const int SlotBits = 3;
 
-    public IoTask<Errno> ReadAsync(ulong node, ulong cookie, DirectoryWriter writer)
+    public IoTask<Errno> ReadAsync(ulong node, ulong handle, ulong cookie, DirectoryWriter writer)
     {
-        Errno read = TryRead(node, cookie, writer);
-        return read == Residency.NotResident ? ReadSlowAsync(node, cookie, writer) : new IoTask<Errno>(read);
+        Errno read = TryRead(node, handle, cookie, writer);
+        return read == Residency.NotResident ? ReadSlowAsync(node, handle, cookie, writer) : new IoTask<Errno>(read);
     }
 
     public static ulong CookieOf(ulong hash, int slot) => (hash << SlotBits) | (uint)slot;
 
-    private async IoTask<Errno> ReadSlowAsync(ulong node, ulong cookie, DirectoryWriter writer)
+    private async IoTask<Errno> ReadSlowAsync(ulong node, ulong handle, ulong cookie, DirectoryWriter writer)
     {
         for (int attempt = 0; attempt < OperationLoop.MaxAttempts; attempt++)
         {
             Errno loaded = await state.Volume.LoadMissingAsync();
             if (loaded != Errno.None) { return loaded; }
-            Errno read = TryRead(node, cookie, writer);
+            Errno read = TryRead(node, handle, cookie, writer);
             if (read != Residency.NotResident) { return read; }
         }
         return Errno.EIO;
     }
 
     // An error after the first entry is not reported: the next call meets it again, as its first.
-    private Errno TryRead(ulong node, ulong cookie, DirectoryWriter writer)
+    private Errno TryRead(ulong node, ulong handle, ulong cookie, DirectoryWriter writer)
     {
         Errno found = state.Volume.TryGetInode(node, out InodeRecord record);
         if (found != Errno.None) { return found; }
@@ -50,7 +50,7 @@ internal sealed class Directories(BlobfsState state, SessionReferences reference
         }
         Errno filled = Fill(node, hash, (int)(cookie & ((1 << SlotBits) - 1)), writer, out int added);
         if (filled != Errno.None) { return added > 0 || addedDots ? Errno.None : filled; }
-        accessTimes.Touch(node, record);
+        accessTimes.Touch(node, record, handle);
         return Errno.None;
     }
 

@@ -11,10 +11,10 @@ internal sealed class FileReads(BlobfsState state, InlineContent inline, AccessT
     private const uint SeekData = 3;
     private const uint SeekHole = 4;
 
-    public IoTask<IoResult> ReadAsync(ulong node, long offset, IoVecs target)
+    public IoTask<IoResult> ReadAsync(ulong node, ulong handle, long offset, IoVecs target)
     {
-        Errno done = TryRead(node, offset, target, out int bytes, out long sizeBytes);
-        if (done == Residency.NotResident) { return ReadSlowAsync(node, offset, target); }
+        Errno done = TryRead(node, handle, offset, target, out int bytes, out long sizeBytes);
+        if (done == Residency.NotResident) { return ReadSlowAsync(node, handle, offset, target); }
         if (done != Errno.None) { return new IoTask<IoResult>(IoResult.FromErrno(done)); }
         return bytes >= 0 ? new IoTask<IoResult>(new IoResult(bytes)) : state.Data.ReadAsync(node, sizeBytes, offset, target);
     }
@@ -29,7 +29,7 @@ internal sealed class FileReads(BlobfsState state, InlineContent inline, AccessT
         state.Loop.Read<LinkRead, int>(new LinkRead(this, node, target)).ToIoResult();
 
     /// <param name="bytes">Read already; -1: read the file's blocks, up to <paramref name="sizeBytes"/>.</param>
-    private Errno TryRead(ulong node, long offset, IoVecs target, out int bytes, out long sizeBytes)
+    private Errno TryRead(ulong node, ulong handle, long offset, IoVecs target, out int bytes, out long sizeBytes)
     {
         bytes = 0;
         sizeBytes = 0;
@@ -40,17 +40,17 @@ internal sealed class FileReads(BlobfsState state, InlineContent inline, AccessT
         if (record.IsInline) { found = inline.TryRead(node, record, offset, target, out bytes); }
         else if (offset < record.SizeBytes && target.Count > 0) { bytes = -1; }
         sizeBytes = record.SizeBytes;
-        if (found == Errno.None) { accessTimes.Touch(node, record); }
+        if (found == Errno.None) { accessTimes.Touch(node, record, handle); }
         return found;
     }
 
-    private async IoTask<IoResult> ReadSlowAsync(ulong node, long offset, IoVecs target)
+    private async IoTask<IoResult> ReadSlowAsync(ulong node, ulong handle, long offset, IoVecs target)
     {
         for (int attempt = 0; attempt < OperationLoop.MaxAttempts; attempt++)
         {
             Errno loaded = await state.Volume.LoadMissingAsync();
             if (loaded != Errno.None) { return IoResult.FromErrno(loaded); }
-            Errno done = TryRead(node, offset, target, out int bytes, out long sizeBytes);
+            Errno done = TryRead(node, handle, offset, target, out int bytes, out long sizeBytes);
             if (done == Residency.NotResident) { continue; }
             if (done != Errno.None) { return IoResult.FromErrno(done); }
             return bytes >= 0 ? new IoResult(bytes) : await state.Data.ReadAsync(node, sizeBytes, offset, target);

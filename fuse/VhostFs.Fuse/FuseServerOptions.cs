@@ -16,6 +16,19 @@ public enum FuseCacheMode
     Metadata,
 }
 
+/// <summary>When reading moves an access time. FUSE kernels leave it to the server, whatever the mount's own options say.</summary>
+public enum AccessTimeMode
+{
+    /// <summary>When it is not newer than the last change, or a day old.</summary>
+    Relative,
+
+    /// <summary>Always.</summary>
+    Strict,
+
+    /// <summary>Never.</summary>
+    Off,
+}
+
 /// <summary>How one export is served; fixed for the life of a <see cref="FuseServer"/>.</summary>
 public sealed record FuseServerOptions
 {
@@ -34,6 +47,8 @@ public sealed record FuseServerOptions
     public bool Writeback { get; init; }
 
     public bool ReadOnly { get; init; }
+
+    public AccessTimeMode AccessTimes { get; init; }
 
     public bool Xattr { get; init; } = true;
 

@@ -19,7 +19,7 @@ internal static class LegacyOptions
     }
 
     /// <summary>It means something for a server of files, wherever they are mounted.</summary>
-    public static bool IsKnown(string name) => name is "sharing" or "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
+    public static bool IsKnown(string name) => name is "sharing" or "atime" or "cache" or "writeback" or "no_writeback" or "xattr" or "no_xattr" or "posix_acl" or "no_posix_acl"
         or "security_label" or "no_security_label" or "readdirplus" or "no_readdirplus" or "killpriv_v2" or "no_killpriv_v2" or "allow_mmap"
         or "posix_lock" or "no_posix_lock" or "flock" or "no_flock";
 
@@ -35,6 +35,10 @@ internal static class LegacyOptions
             case "cache":
                 if (ConfigNames.CacheModes.TryGetValue(value == "none" ? "never" : value, out FuseCacheMode cache)) { return wishes with { Cache = cache }; }
                 errors.Add(new ConfigError(where, $"'{value}' is not one of {string.Join(", ", ConfigNames.CacheModes.Keys)}"));
+                return wishes;
+            case "atime":
+                if (ConfigNames.AccessTimeModes.TryGetValue(value, out AccessTimeMode accessTimes)) { return wishes with { Others = wishes.Others with { AccessTimes = accessTimes } }; }
+                errors.Add(new ConfigError(where, $"'{value}' is not one of {string.Join(", ", ConfigNames.AccessTimeModes.Keys)}"));
                 return wishes;
             case "writeback": return wishes with { Writeback = true };
             case "no_writeback": return wishes with { Writeback = false };

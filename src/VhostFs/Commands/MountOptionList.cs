@@ -35,7 +35,7 @@ internal sealed class MountOptionList
     };
 
     private static readonly string[] s_names = [.. s_flags.Keys, "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
-        "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
+        "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "atime", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
         "no_posix_lock", "no_flock"];
 
     private readonly List<ConfigError> _errors;
@@ -61,6 +61,10 @@ internal sealed class MountOptionList
     {
         var list = new MountOptionList(errors, request);
         foreach (string item in values.SelectMany(Split)) { list.Take(item); }
+        // The kernel leaves access times of FUSE mounts to the server: what the mount's own options say is for us. "atime=" says it more exactly.
+        ulong flags = list.Request.Flags;
+        AccessTimeMode accessTimes = (flags & MountCalls.MS_NOATIME) != 0 ? AccessTimeMode.Off : (flags & MountCalls.MS_STRICTATIME) != 0 ? AccessTimeMode.Strict : AccessTimeMode.Relative;
+        list._wishes = list._wishes with { Others = list._wishes.Others with { AccessTimes = accessTimes } };
         list._wishes = LegacyOptions.Apply(list._serverOptions, list._wishes, errors, notes);
         list.Fuse = list._wishes.Settle();
         if (list.Fuse.ReadOnly) { list.Request = list.Request with { Flags = list.Request.Flags | MountCalls.MS_RDONLY }; }

@@ -25,6 +25,7 @@ internal sealed class ServeOptions
     private readonly Option<bool> _noPosixAcl = Declare.Flag("--no-posix-acl", "No POSIX ACLs");
     private readonly Option<bool> _securityLabel = Declare.Flag("--security-label", "Take SELinux labels of new files from the guest");
     private readonly Option<bool> _announceSubmounts = Declare.Flag("--announce-submounts", "Show mount points inside the volume to the guest");
+    private readonly Option<AccessTimeMode> _accessTimes = Declare.Choice("--atime", ConfigNames.AccessTimeModes, "When reading moves access times (default: relatime)");
     private readonly Option<bool> _allowMmap = Declare.Flag("--allow-mmap", "Shared mmap with cache=never and cache=metadata");
     private readonly Option<bool> _noReadDirPlus = Declare.Flag("--no-readdirplus", "Do not send attributes with directory listings");
     private readonly Option<bool> _noKillPriv = Declare.Flag("--no-killpriv-v2", "Let the guest clear set-id bits itself");
@@ -49,7 +50,7 @@ internal sealed class ServeOptions
     private Option[] VolumeOptions =>
     [
         _volume, _volumeName, _size, _diskCache, _socket, _socketGroup, _fd, _tag, _sharing, _cache, _writeback, _readOnly, _xattr, _noXattr, _posixAcl, _noPosixAcl,
-        _securityLabel, _announceSubmounts, _allowMmap, _noReadDirPlus, _noKillPriv, _posixLock, _flock, _legacy, .. IgnoredOptions.All,
+        _securityLabel, _announceSubmounts, _allowMmap, _accessTimes, _noReadDirPlus, _noKillPriv, _posixLock, _flock, _legacy, .. IgnoredOptions.All,
     ];
 
     public void AddTo(Command command)
@@ -145,6 +146,7 @@ internal sealed class ServeOptions
                 SecurityLabel = parsed.GetValue(_securityLabel),
                 AnnounceSubmounts = parsed.GetValue(_announceSubmounts),
                 AllowMmap = parsed.GetValue(_allowMmap),
+                AccessTimes = parsed.GetValue(_accessTimes),
                 KillPrivilegesV2 = !parsed.GetValue(_noKillPriv),
             },
         };

@@ -180,6 +180,7 @@ internal static class ConfigFile
                 KillPrivilegesV2 = section.Flag("killpriv_v2", true),
                 AnnounceSubmounts = section.Flag("announce_submounts", false),
                 AllowMmap = section.Flag("allow_mmap", false),
+                AccessTimes = section.Choice("atime", AccessTimeMode.Relative, ConfigNames.AccessTimeModes),
             },
         };
     }

@@ -24,6 +24,13 @@ internal static class ConfigNames
         ["metadata"] = FuseCacheMode.Metadata,
     };
 
+    public static readonly Dictionary<string, AccessTimeMode> AccessTimeModes = new(StringComparer.Ordinal)
+    {
+        ["relatime"] = AccessTimeMode.Relative,
+        ["strict"] = AccessTimeMode.Strict,
+        ["off"] = AccessTimeMode.Off,
+    };
+
     public static readonly Dictionary<string, SharingMode> SharingModes = new(StringComparer.Ordinal)
     {
         ["exclusive"] = SharingMode.Exclusive,

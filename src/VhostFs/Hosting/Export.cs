@@ -90,7 +90,7 @@ internal sealed class Export : IServing
             return null;
         }
         _claim = claim;
-        return _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly), _config.Fuse);
+        return _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
     }
 
     private void EndSession()

@@ -62,7 +62,7 @@ internal sealed class HostMount : IServing
 
     private Errno Serve(Blobfs.Blobfs fileSystem, Reactor.Reactor reactor, SafeFd device)
     {
-        _fuse = new FuseServer(fileSystem.OpenSession(_config.Fuse.ReadOnly), _config.Fuse);
+        _fuse = new FuseServer(fileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
         _channel = new DeviceChannel(reactor, device, _fuse, line => _log.Warn(Scope, line));
         _channel.Ended += () =>
         {
