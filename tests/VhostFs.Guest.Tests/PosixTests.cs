@@ -17,7 +17,7 @@ public class PosixTests
     private static void RunChecks(string[] machine)
     {
         using var daemon = new Daemon();
-        Finished run = Guest.Run(daemon, machine, "posix-checks .");
+        Finished run = Guest.Run(daemon, [.. machine, "--module", "overlay"], "posix-checks .");
         string[] lines = run.Output.Split('\n');
         IEnumerable<string> failures = lines.Where(line => line.StartsWith("FAIL ", StringComparison.Ordinal));
         Assert.True(run.ExitStatus == 0, $"exit status {run.ExitStatus}; {lines.LastOrDefault(line => line.StartsWith("RESULT", StringComparison.Ordinal))}\n{string.Join('\n', failures)}\n{run.Error}");

@@ -97,4 +97,6 @@ void lifetimes(void);
 void locks(void);
 void whole_system(void);
 void inode_flags(void);
+void overlays(void);
+void streams(void);
 #endif

@@ -149,6 +149,7 @@ static const struct { const char *name; void (*run)(void); } groups[] = {
     { "rename", renames }, { "node", nodes }, { "permission", permissions }, { "setid", set_id_bits }, { "acl", access_lists },
     { "data", data }, { "space", space }, { "mapping", mappings }, { "xattr", attributes }, { "time", times },
     { "lifetime", lifetimes }, { "lock", locks }, { "system", whole_system }, { "flags", inode_flags },
+    { "stream", streams }, { "overlay", overlays },
 };
 
 static bool wanted(const char *name, char **first, int count)
