@@ -96,6 +96,22 @@ public sealed class FormatTests
         Assert.Null(VolumeRecord.Read(9, bytes.AsSpan(0, 50)));
     }
 
+    [Fact]
+    public void Volume_records_carry_limits_and_refuse_negative_ones()
+    {
+        var blocks = new VolumeRecord(9, "name", new Anchor(1000, 512), Guid.Parse(Uuid), 12345, false, new VolumeQuota(77, 0));
+        Assert.Equal(54, blocks.ToBytes().Length); // as before there were limits of inodes
+        Assert.Equal(77u, U64(blocks.ToBytes(), 40));
+        Assert.Equal(blocks, VolumeRecord.Read(9, blocks.ToBytes()));
+        VolumeRecord both = blocks with { Quota = new VolumeQuota(77, 88) };
+        byte[] bytes = both.ToBytes();
+        Assert.Equal((62, 88u), (bytes.Length, U64(bytes, 54)));
+        Assert.Equal(both, VolumeRecord.Read(9, bytes));
+        for (int length = 55; length < 62; length++) { Assert.Null(VolumeRecord.Read(9, bytes.AsSpan(0, length))); }
+        bytes[61] = 0x80;
+        Assert.Null(VolumeRecord.Read(9, bytes));
+    }
+
     private static void EveryFlippedByteIsNoticed(byte[] block, Func<byte[], bool> isRefused)
     {
         for (int i = 0; i < block.Length; i++)

@@ -18,7 +18,7 @@ public sealed class PoolAndVolumeTests : IDisposable
         await SucceedAsync("volume", "create", Image, "web");
         await SucceedAsync("volume", "create", Image, "db", "--no-data-checksums");
         string table = await SucceedAsync("volume", "list", Image);
-        Assert.Matches("^NAME +ALLOCATED +CREATED +UUID\nweb .*\ndb .*\n$", table);
+        Assert.Matches("^NAME +ALLOCATED +QUOTA +INODES +CREATED +UUID\nweb .*\ndb .*\n$", table);
 
         using (JsonDocument list = JsonDocument.Parse(await SucceedAsync("volume", "list", Image, "--json")))
         {
@@ -30,6 +30,27 @@ public sealed class PoolAndVolumeTests : IDisposable
         Assert.Equal(64 << 20, info.RootElement.GetProperty("size_bytes").GetInt64());
         Assert.Equal("db", Assert.Single(info.RootElement.GetProperty("volumes").EnumerateArray()).GetProperty("name").GetString());
         Assert.Contains("volumes   1", await SucceedAsync("pool", "info", Image), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Volumes_have_limits_that_can_be_changed_and_lifted()
+    {
+        await SucceedAsync("pool", "create", Image, "--size", "64M");
+        await SucceedAsync("volume", "create", Image, "web", "--quota", "10M", "--inodes", "500");
+        await SucceedAsync("volume", "create", Image, "db");
+        Assert.Matches("\nweb +[^ ]+ [^ ]+ +10 MiB +500 +2[^\n]*\ndb +[^ ]+ [^ ]+ +- +- ", await SucceedAsync("volume", "list", Image));
+        await SucceedAsync("volume", "set-quota", Image, "web", "--inodes", "7");
+        await SucceedAsync("volume", "set-quota", Image, "db", "--quota", "1G");
+        using (JsonDocument list = JsonDocument.Parse(await SucceedAsync("volume", "list", Image, "--json")))
+        {
+            JsonElement web = list.RootElement[0], db = list.RootElement[1];
+            Assert.Equal((7, false), (web.GetProperty("quota_inodes").GetInt64(), web.TryGetProperty("quota_bytes", out _)));
+            Assert.Equal((1L << 30, false), (db.GetProperty("quota_bytes").GetInt64(), db.TryGetProperty("quota_inodes", out _)));
+        }
+        await SucceedAsync("check", Image);
+        await FailAsync(1, "no such volume 'wbe'; the pool has 'web', 'db'", "volume", "set-quota", Image, "wbe", "--quota", "1G");
+        await FailAsync(2, "--inodes: a number more than 0", "volume", "set-quota", Image, "web", "--inodes", "0");
+        await FailAsync(2, "--quota: ", "volume", "create", Image, "new", "--quota", "much");
     }
 
     [Fact]

@@ -50,6 +50,21 @@ public sealed class SharingTests
         Assert.Equal((posix, flock), (fuse.PosixLocks, fuse.FlockLocks));
     }
 
+    [Theory]
+    [InlineData("rw", AccessTimeMode.Relative)]
+    [InlineData("noatime", AccessTimeMode.Off)]
+    [InlineData("noatime,atime", AccessTimeMode.Relative)]
+    [InlineData("strictatime", AccessTimeMode.Strict)]
+    [InlineData("lazytime,relatime", AccessTimeMode.Relative)]
+    [InlineData("noatime,atime=strict", AccessTimeMode.Strict)]
+    [InlineData("strictatime,atime=off", AccessTimeMode.Off)]
+    public void A_host_mount_keeps_access_times_as_its_options_say(string options, AccessTimeMode expected)
+    {
+        var errors = new List<ConfigError>();
+        Assert.Equal(expected, MountOptionList.Read([options], Request, errors, []).Fuse.AccessTimes);
+        Assert.Empty(errors);
+    }
+
     [Fact]
     public void Guests_that_share_a_volume_share_locks()
     {
