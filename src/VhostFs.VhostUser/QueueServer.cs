@@ -136,6 +136,26 @@ internal sealed class QueueServer
         ring.PostServe();
     }
 
+    /// <summary>What waited may answer now: the ring runs, and is not on its way to a stop or a change of memory.</summary>
+    public bool MayDeliver(VhostUserRing ring) => !IsPaused && !ring.IsStopping && ring.Queue.IsRunning;
+
+    /// <summary>A request begins to wait: of guest memory it keeps nothing.</summary>
+    public void Park(VhostUserRing ring, ushort head, IParkedRequest request)
+    {
+        ring.Queue.Park(head);
+        ring.AddParked(request);
+        EndUse();
+    }
+
+    /// <summary>It goes on, with its segments as the driver has them now.</summary>
+    public void Unpark(VhostUserRing ring, ushort head, IParkedRequest request, IoVecList readable, IoVecList writable)
+    {
+        Invariant.That(MayDeliver(ring));
+        ring.RemoveParked(request);
+        ring.Queue.Unpark(head, readable, writable);
+        Memory.AddUser();
+    }
+
     /// <summary>The ring runs and nobody holds it.</summary>
     public bool MayServe(VhostUserRing ring) => !IsPaused && !ring.IsStopping && ring.IsKicked && ring.IsEnabled && ring.Queue.IsRunning;
 
@@ -143,9 +163,14 @@ internal sealed class QueueServer
     public void Finish(VhostUserRing ring, ushort head, int replyBytes)
     {
         ring.Queue.Push(head, (uint)replyBytes);
-        Memory.RemoveUser();
         ring.PostCall();
         if (_anyStarved) { ServeStarved(); }
+        EndUse();
+    }
+
+    private void EndUse()
+    {
+        Memory.RemoveUser();
         if (_drain is not null && !_drainPosted)
         {
             _drainPosted = true;
@@ -175,11 +200,12 @@ internal sealed class QueueServer
         {
             if (_rings[i] is not { } ring) { continue; }
             if (!ring.Queue.Revalidate()) { ReportBroken(ring); }
+            if (MayDeliver(ring)) { ring.DeliverParked(); }
             Serve(ring);
         }
     }
 
-    /// <summary>GET_VRING_BASE: ends the requests of the ring, tells the driver of them, and lets go of it. No memory write and no call comes after it.</summary>
+    /// <summary>GET_VRING_BASE: ends the requests of the ring, parked ones excepted, tells the driver of them, and lets go of it. No memory write and no call comes after it.</summary>
     public async IoTask<ushort> StopAsync(VhostUserRing ring)
     {
         ring.IsStopping = true;
@@ -197,6 +223,7 @@ internal sealed class QueueServer
         for (int i = 0; i < _ringLimit; i++)
         {
             if (_rings[i] is not { } ring) { continue; }
+            ring.DropParked();
             ring.StopQueue();
             ring.IsEnabled = false;
             ring.Size = 0;
@@ -217,6 +244,7 @@ internal sealed class QueueServer
         for (int i = 0; i < _ringLimit; i++)
         {
             if (_rings[i] is not { } ring) { continue; }
+            ring.DropParked();
             ring.StopQueue();
             ring.Dispose();
             await QuietAsync(ring.Call);
@@ -232,8 +260,14 @@ internal sealed class QueueServer
     private bool TryStart(VhostUserRing ring)
     {
         if (ring.Size == 0 || ring.Addresses is not { } addresses) { return false; } // kicked before it is configured
+        if (!ring.Queue.CanContinue(ring.Size, addresses, ring.Base)) { ring.DropParked(); }
         Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features);
-        if (started == Errno.None) { return true; }
+        if (started == Errno.None)
+        {
+            ring.DeliverParked();
+            return true;
+        }
+        ring.DropParked();
         if (!ring.IsReported)
         {
             ring.IsReported = true;
@@ -264,7 +298,7 @@ internal sealed class QueueServer
 
     private async IoTask<bool> DrainAsync(VhostUserRing? ring)
     {
-        while (ring is null ? InFlight > 0 : ring.Queue.InFlight > 0)
+        while (ring is null ? InFlight > 0 : ring.Queue.InFlight > ring.Queue.Parked)
         {
             _drain = new IoCompletion<bool>();
             await _drain.Task;

@@ -27,11 +27,19 @@ internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : Vh
         return result;
     }
 
-    public void Return(FsRequest request, VhostUserRing ring)
+    /// <summary>A request that waits takes no room: how many may is bounded by the rings and by the file system.</summary>
+    public void CountParked(VhostUserRing ring, bool begins)
+    {
+        if (ring.Index != 0) { _inFlight += begins ? -1 : 1; }
+    }
+
+    public void Cancel(FsRequest request) => server.CancelWait(request);
+
+    public void Return(FsRequest request, VhostUserRing? ring)
     {
         request.Readable.Clear();
         request.Writable.Clear();
-        if (ring.Index != 0) { _inFlight--; }
+        if (ring is { Index: not 0 }) { _inFlight--; }
         request.Next = _free;
         _free = request;
     }

@@ -12,6 +12,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
 {
     private readonly QueueServer _server;
     private readonly IDescriptorEvents _descriptors;
+    private readonly List<IParkedRequest> _parked = [];
     private readonly Step _serveStep;
     private readonly Step _callStep;
     private SafeFd? _kickFd;
@@ -82,8 +83,29 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         _kickWatch = null;
         _kickFd?.Dispose();
         _kickFd = fd;
-        IsKicked = Queue.IsRunning && fd is not null;
+        // A ring that goes on where it was stopped need not be kicked: there may be answers to deliver.
+        IsKicked = fd is not null && (Queue.IsRunning || (Addresses is { } addresses && Queue.CanContinue(Size, addresses, Base)));
         if (fd is not null) { _kickWatch = _descriptors.Watch(fd, PollIn, OnKick); }
+    }
+
+    public void AddParked(IParkedRequest request) => _parked.Add(request);
+
+    public void RemoveParked(IParkedRequest request) => _parked.Remove(request);
+
+    /// <summary>The ring is served again: who got an answer meanwhile passes it on.</summary>
+    public void DeliverParked()
+    {
+        while (_parked.Find(request => request.IsReady) is { } ready) { ready.Deliver(); }
+    }
+
+    /// <summary>The driver is gone, and all that it asked for.</summary>
+    public void DropParked()
+    {
+        if (_parked.Count == 0) { return; }
+        Queue.ForgetParked();
+        IParkedRequest[] dropped = [.. _parked];
+        _parked.Clear();
+        foreach (IParkedRequest request in dropped) { request.Drop(); }
     }
 
     /// <summary>Serves the ring in the reactor's next round.</summary>

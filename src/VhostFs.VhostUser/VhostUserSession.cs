@@ -264,6 +264,7 @@ internal sealed class VhostUserSession
                 return Refuse(Errno.EOPNOTSUPP, "a queue without a kick descriptor would have to be polled");
             case MessageId.SetVringKick:
                 ring.SetKick(fd);
+                _queues.Serve(ring);
                 break;
             case MessageId.SetVringCall:
                 ring.Call.Replace(fd);

@@ -7,7 +7,7 @@ namespace VhostFs.Virtio;
 /// <remarks>
 /// Invariants: everything read from the rings is guest-controlled, read once into a local and checked before use; a head is in flight at
 /// most once, hence at most <see cref="Size"/> chains are; the used index moves only while the queue runs; a queue that broke stays so until
-/// <see cref="Stop"/>. Ring pointers belong to one generation of the memory and are taken anew when it changes. Owned by one reactor.
+/// <see cref="Stop"/>, and a parked head stays in flight beyond it. Ring pointers belong to one generation of the memory and are taken anew when it changes. Owned by one reactor.
 /// </remarks>
 public sealed unsafe class Virtqueue
 {
@@ -55,6 +55,12 @@ public sealed unsafe class Virtqueue
     /// <summary>Chains taken and not yet pushed.</summary>
     public int InFlight { get; private set; }
 
+    /// <summary>Of those in flight: whose request waits, perhaps for ever, and holds nothing but its head (<see cref="Park"/>).</summary>
+    public int Parked { get; private set; }
+
+    /// <summary>Enough of the ring is left for other requests. A chain of Linux' takes one entry with indirect tables, and three without.</summary>
+    public bool CanPark => Parked < ((_features & VirtioFeatures.IndirectDesc) != 0 ? Size / 2 : Size / 8);
+
     /// <summary>Chains that were malformed and went back with length 0.</summary>
     public long MalformedChains { get; private set; }
 
@@ -64,11 +70,19 @@ public sealed unsafe class Virtqueue
     /// <summary>Chains finished since the driver was last considered for a call.</summary>
     public bool HasUnsignalled => IsRunning && _nextUsed != _signalledUsed;
 
-    /// <summary>Begins to serve the ring. <paramref name="size"/> is a power of two up to <see cref="MaxSize"/>.</summary>
+    /// <summary>Started so, the ring would be the one that was stopped with heads parked: nothing has moved, on either side.</summary>
+    public bool CanContinue(int size, RingAddresses addresses, ushort nextAvailable)
+    {
+        if (IsRunning || Parked == 0 || size != Size || addresses != _addresses || nextAvailable != _nextAvailable) { return false; }
+        byte* used = _memory.FindUser(addresses.Used, 4);
+        return used is not null && Volatile.Read(ref *(ushort*)(used + 2)) == _nextUsed;
+    }
+
+    /// <summary>Begins to serve the ring; heads that are parked still are if it <see cref="CanContinue"/>, else they must have been forgotten. <paramref name="size"/> is a power of two up to <see cref="MaxSize"/>.</summary>
     /// <returns>EFAULT when the ring is not inside guest memory, EINVAL when it is not aligned.</returns>
     public Errno Start(int size, RingAddresses addresses, ushort nextAvailable, VirtioFeatures features)
     {
-        Invariant.That(!IsRunning && InFlight == 0);
+        Invariant.That(!IsRunning && InFlight == Parked);
         Invariant.That(size is > 0 and <= MaxSize && (size & (size - 1)) == 0);
         Size = size;
         _mask = (ushort)(size - 1);
@@ -78,7 +92,7 @@ public sealed unsafe class Virtqueue
         if (!TakePointers()) { return Errno.EFAULT; }
         int words = (size + 63) >> 6;
         if (_headsInFlight.Length < words) { _headsInFlight = new ulong[words]; }
-        Array.Clear(_headsInFlight);
+        if (Parked == 0) { Array.Clear(_headsInFlight); }
         _nextAvailable = nextAvailable;
         _availableSeen = nextAvailable;
         _nextUsed = Volatile.Read(ref *(ushort*)(_used + 2));
@@ -90,10 +104,10 @@ public sealed unsafe class Virtqueue
         return Errno.None;
     }
 
-    /// <summary>From here on nothing is read from or written to the ring; every chain must be back.</summary>
+    /// <summary>From here on nothing is read from or written to the ring; every chain must be back or parked.</summary>
     public void Stop()
     {
-        Invariant.That(InFlight == 0);
+        Invariant.That(InFlight == Parked);
         IsRunning = false;
         _descriptors = _available = _used = null;
     }
@@ -122,8 +136,7 @@ public sealed unsafe class Virtqueue
         word |= bit;
         InFlight++;
         _nextAvailable++;
-        int limit = Math.Max(Size, MinChainLimit);
-        if (_reader.Read(_descriptors, Size, head, limit, (_features & VirtioFeatures.IndirectDesc) != 0, readable, writable)) { return PopResult.Chain; }
+        if (ReadChain(head, readable, writable)) { return PopResult.Chain; }
 
         readable.Clear();
         writable.Clear();
@@ -146,6 +159,31 @@ public sealed unsafe class Virtqueue
         _nextUsed++;
         // Release: the driver that sees the index sees the element and the reply before it.
         Volatile.Write(ref *(ushort*)(_used + 2), _nextUsed);
+    }
+
+    /// <summary>The request of this head begins to wait and lets go of its segments. The head stays in flight: the driver must not use it again.</summary>
+    public void Park(ushort head)
+    {
+        Invariant.That((_headsInFlight[head >> 6] & (1UL << (head & 63))) != 0);
+        Parked++;
+    }
+
+    /// <summary>The request goes on: its chain is read once more, and is no more to be trusted than the first time. The lists stay empty when it cannot be used now.</summary>
+    public void Unpark(ushort head, IoVecList readable, IoVecList writable)
+    {
+        Parked--;
+        if (!IsRunning || IsBroken || !Revalidate() || ReadChain(head, readable, writable)) { return; }
+        readable.Clear();
+        writable.Clear();
+        MalformedChains++;
+    }
+
+    /// <summary>The parked heads belong to a driver that is gone.</summary>
+    public void ForgetParked()
+    {
+        Invariant.That(InFlight == Parked);
+        Array.Clear(_headsInFlight);
+        InFlight = Parked = 0;
     }
 
     /// <summary>Whether the driver wants a call for what was pushed since the last time; asked once per batch.</summary>
@@ -194,6 +232,12 @@ public sealed unsafe class Virtqueue
             BrokenReason = reason;
         }
         return PopResult.Broken;
+    }
+
+    private bool ReadChain(ushort head, IoVecList readable, IoVecList writable)
+    {
+        int limit = Math.Max(Size, MinChainLimit);
+        return _reader.Read(_descriptors, Size, head, limit, (_features & VirtioFeatures.IndirectDesc) != 0, readable, writable);
     }
 
     private bool LookForMore()

@@ -2,21 +2,37 @@ using Xunit;
 
 namespace VhostFs.Guest.Tests;
 
-/// <summary>One `vhostfs serve` process on a volume in a folder of its own.</summary>
+/// <summary>One `vhostfs serve` process on a volume in a folder of its own, behind one socket or several.</summary>
 sealed class Daemon : IDisposable
 {
     private readonly string _folder;
     private readonly bool _ownsFolder;
+    private readonly int _exports;
     private Command _process;
 
-    public Daemon(string size = "2G")
+    /// <param name="exports">More than one: guests share the volume.</param>
+    public Daemon(string size = "2G", int exports = 1)
     {
+        _exports = exports;
         _folder = Directory.CreateTempSubdirectory("vhostfs-test-").FullName;
         _ownsFolder = true;
+        if (exports > 1)
+        {
+            IEnumerable<string> sockets = Enumerable.Range(0, exports).Select(i => $$"""{ "name": "vm{{i}}", "volume": "pool/web", "socket": "{{Path.GetFileName(SocketOf(i))}}", "sharing": "shared", "cache": "never" }""");
+            File.WriteAllText(Config, $$"""
+                { "bdevs": [ { "name": "disk", "filename": "disk.img", "size": "{{size}}" } ],
+                  "pools": [ { "name": "pool", "bdev": "disk", "create": true, "volumes": [ { "name": "web" } ] } ],
+                  "exports": [ {{string.Join(", ", sockets)}} ] }
+                """);
+        }
         _process = Start("--size", size);
     }
 
-    public string Socket => Path.Combine(_folder, "vm.sock");
+    public string Socket => SocketOf(0);
+
+    public string SocketOf(int export) => Path.Combine(_folder, $"vm{(export == 0 ? "" : export)}.sock");
+
+    private string Config => Path.Combine(_folder, "config.json");
 
     private string Volume => Path.Combine(_folder, "disk.img");
 
@@ -60,10 +76,11 @@ sealed class Daemon : IDisposable
     {
         Assert.True(File.Exists(Repository.Daemon), $"no daemon at {Repository.Daemon}; build the solution first");
         File.Delete(Socket);
-        var listening = new ManualResetEventSlim();
-        var process = new Command(Repository.Daemon, ["serve", "--volume", Volume, .. more, "--socket", Socket], onErrorLine: line =>
+        var listening = new CountdownEvent(_exports);
+        string[] arguments = _exports > 1 ? ["serve", Config] : ["serve", "--volume", Volume, .. more, "--socket", Socket];
+        var process = new Command(Repository.Daemon, arguments, onErrorLine: line =>
         {
-            if (line.Contains("Waiting for vhost-user socket connection", StringComparison.Ordinal)) { listening.Set(); }
+            if (line.Contains("Waiting for vhost-user socket connection", StringComparison.Ordinal) && !listening.IsSet) { listening.Signal(); }
         });
         for (int tenths = 0; !listening.Wait(100); tenths++)
         {

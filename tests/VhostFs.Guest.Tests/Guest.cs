@@ -9,13 +9,13 @@ static class Guest
     public static readonly string[] Bookworm = ["--kernel", "6.1", "--qemu", "7.2"];
     public static readonly string[] Trixie = ["--kernel", "6.12", "--qemu", "10"];
 
-    public static Command Start(Daemon daemon, string[] machine, string command, string[]? more = null, Action<string>? onLine = null)
+    public static Command Start(Daemon daemon, string[] machine, string command, string[]? more = null, Action<string>? onLine = null, int socket = 0)
     {
         string programs = Repository.GuestPrograms;
         return new Command(Repository.VmRun,
         [
-            "--socket", daemon.Socket, "--timeout", "150", .. machine, .. more ?? [],
-            "--file", $"{programs}/posix-checks:bin/posix-checks", "--file", $"{programs}/data-check:bin/data-check",
+            "--socket", daemon.SocketOf(socket), "--timeout", "150", .. machine, .. more ?? [],
+            "--file", $"{programs}/posix-checks:bin/posix-checks", "--file", $"{programs}/data-check:bin/data-check", "--file", $"{programs}/locks:bin/locks",
             "--", command,
         ], onLine);
     }

@@ -141,11 +141,13 @@ internal sealed class FrontEnd : IDisposable
         return frontEnd;
     }
 
-    public void Init()
+    /// <param name="flags">What the guest offers; 2: locks that hold against others.</param>
+    public void Init(uint flags = 0)
     {
         byte[] init = new byte[16];
         BinaryPrimitives.WriteUInt32LittleEndian(init, 7);
         BinaryPrimitives.WriteUInt32LittleEndian(init.AsSpan(4), 31);
+        BinaryPrimitives.WriteUInt32LittleEndian(init.AsSpan(12), flags);
         Assert.Equal(0, Call(Queues[1], 26, 0, init, 64));
     }
 

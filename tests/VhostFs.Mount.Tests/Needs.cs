@@ -39,3 +39,9 @@ sealed class MountFactAttribute : FactAttribute
 {
     public MountFactAttribute() => Skip = Needs.Mount;
 }
+
+/// <summary>The same with arguments.</summary>
+sealed class MountTheoryAttribute : TheoryAttribute
+{
+    public MountTheoryAttribute() => Skip = Needs.Mount;
+}

@@ -25,7 +25,7 @@ internal sealed class Export : IDisposable
             FileSystems.Add(fs);
             Paths.Add(path);
             var options = new VhostUserServerOptions { Name = $"fs{i}", SocketPath = path, MaxRequestsInFlight = maxInFlight };
-            var server = new VhostUserServer(options, () => new FuseServer(fs, new FuseServerOptions()), (_, line) => Log.Add(line));
+            var server = new VhostUserServer(options, () => new FuseServer(fs, new FuseServerOptions { PosixLocks = true }), (_, line) => Log.Add(line));
             _servers.Add(server);
             Assert.Equal(Errno.None, OnReactor(server.Start));
         }

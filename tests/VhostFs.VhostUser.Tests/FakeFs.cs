@@ -5,7 +5,7 @@ using VhostFs.Reactor;
 namespace VhostFs.VhostUser.Tests;
 
 /// <summary>A root directory and one file; GETATTR of <see cref="HeldNode"/> waits until the test lets it go.</summary>
-internal sealed class FakeFs : IFileSystem
+internal sealed class FakeFs : IFileSystem, IFileLocks
 {
     public const ulong HeldNode = 99;
     private readonly Queue<IoCompletion<FsResult<InodeAttributes>>> _held = new();
@@ -97,5 +97,77 @@ internal sealed class FakeFs : IFileSystem
     public IoTask<Errno> SetFlagsAsync(FuseCaller caller, ulong node, FsFlags flags, FsFlags changeable) => E();
 
     public IoTask<Errno> SyncFsAsync() => E();
-    public void EndSession() => SessionsEnded++;
+
+    // One lock per node, first come first served; on the reactor.
+    private readonly Dictionary<ulong, ulong> _lockOwners = [];
+    private readonly List<(ulong Ticket, ulong Node, ulong Owner, IoCompletion<Errno> Wait)> _lockWaits = [];
+    private int _lockWaitCount, _lockCount;
+
+    public int LockWaitCount => Volatile.Read(ref _lockWaitCount);
+
+    public int LockCount => Volatile.Read(ref _lockCount);
+
+    public IFileLocks? Locks => this;
+
+    public IoTask<Errno> SetLockAsync(ulong node, ulong handle, LockRequest request, ulong ticket)
+    {
+        if (request.Kind == LockKind.Unlock)
+        {
+            Unlock(node, request.Owner);
+            return E();
+        }
+        if (_lockOwners.TryAdd(node, request.Owner))
+        {
+            Count();
+            return E();
+        }
+        if (ticket == 0) { return E(Errno.EAGAIN); }
+        var wait = new IoCompletion<Errno>();
+        _lockWaits.Add((ticket, node, request.Owner, wait));
+        Count();
+        return wait.Task;
+    }
+
+    public HeldLock FindConflict(ulong node, LockRequest request) => new(LockKind.Unlock, 0, 0, 0);
+
+    public void CancelWait(ulong ticket)
+    {
+        int at = _lockWaits.FindIndex(w => w.Ticket == ticket);
+        if (at >= 0) { End(at, Errno.EINTR); }
+    }
+
+    public void Unlock(ulong node, ulong owner)
+    {
+        if (!_lockOwners.TryGetValue(node, out ulong holder) || holder != owner) { return; }
+        _lockOwners.Remove(node);
+        int next = _lockWaits.FindIndex(w => w.Node == node);
+        if (next >= 0)
+        {
+            _lockOwners[node] = _lockWaits[next].Owner;
+            End(next, Errno.None);
+        }
+        Count();
+    }
+
+    public void EndSession()
+    {
+        SessionsEnded++;
+        _lockOwners.Clear();
+        while (_lockWaits.Count > 0) { End(0, Errno.EINTR); }
+        Count();
+    }
+
+    private void End(int at, Errno result)
+    {
+        IoCompletion<Errno> wait = _lockWaits[at].Wait;
+        _lockWaits.RemoveAt(at);
+        Count();
+        wait.Complete(result);
+    }
+
+    private void Count()
+    {
+        Volatile.Write(ref _lockWaitCount, _lockWaits.Count);
+        Volatile.Write(ref _lockCount, _lockOwners.Count);
+    }
 }
