@@ -40,20 +40,31 @@ public class LockTests
         daemon.AssertClean();
     }
 
-    [Fact]
-    public void A_lock_goes_to_the_other_guest_when_its_holder_is_killed()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)] // QEMU's stop and cont take the rings away and give them back: who waits goes on waiting, and is told afterwards what came meanwhile
+    public void A_lock_goes_to_the_other_guest_when_its_holder_is_killed(bool whileStopped)
     {
         using var daemon = new Daemon(exports: 2);
         var holds = new ManualResetEventSlim();
-        using Command holder = Guest.Start(daemon, Guest.Trixie, "locks hold posix file stop & locks hold flock file stop",
-            onLine: CountLines("holds", 2, holds));
+        using Command holder = Guest.Start(daemon, Guest.Trixie, "locks hold posix file stop & locks hold flock file stop", onLine: CountLines("holds", 2, holds));
         Assert.True(holds.Wait(TimeSpan.FromMinutes(2)), holder.Error);
         var waits = new ManualResetEventSlim();
+        string control = daemon.SocketOf(1) + ".qmp";
         using Command waiter = Guest.Start(daemon, Guest.Bookworm, "locks try posix file; locks try flock file; locks try ofd file; locks wait flock file & locks wait posix file; wait $!",
-            onLine: CountLines("waits", 2, waits), socket: 1);
+            ["--qmp", control], CountLines("waits", 2, waits), socket: 1);
         Assert.True(waits.Wait(TimeSpan.FromMinutes(2)), waiter.Error);
-        Thread.Sleep(1000); // from saying it to waiting
-        holder.Dispose(); // the power is off
+        Thread.Sleep(2000); // from saying it to waiting
+        using (Qmp? qemu = whileStopped ? new Qmp(control) : null)
+        {
+            qemu?.Execute("stop");
+            qemu?.Execute("cont");
+            Thread.Sleep(500);
+            qemu?.Execute("stop");
+            holder.Dispose(); // the power is off
+            if (whileStopped) { Thread.Sleep(1000); }
+            qemu?.Execute("cont");
+        }
         Finished ended = waiter.Wait(TimeSpan.FromMinutes(2));
         Succeeds(ended);
         Assert.Equal(["taken", "taken", "taken"], ended.Output.Split('\n').Where(l => l is "taken" or "free"));
