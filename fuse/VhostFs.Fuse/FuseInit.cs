@@ -51,15 +51,19 @@ internal static class FuseInit
         if (options.AnnounceSubmounts) { wanted |= FuseInitFlags.SUBMOUNTS; }
         if (options.SecurityLabel && options.Xattr) { wanted |= FuseInitFlags.SECURITY_CTX; }
         if (options.AllowMmap) { wanted |= FuseInitFlags.DIRECT_IO_ALLOW_MMAP; }
+        if (options.OverUring) { wanted |= FuseInitFlags.OVER_IO_URING; }
         if (options.AllowIdmap) { wanted |= FuseInitFlags.ALLOW_IDMAP; }
+
+        // Over io_uring a request that waits for a lock would hold a place that whoever is to release it may need.
+        bool servesLocks = hasLocks && (wanted & offered & FuseInitFlags.OVER_IO_URING) == 0;
 
         // An open that never reaches us cannot truncate: then the kernel must send SETATTR.
         // And a close that never reaches us cannot release locks: then they stay in the guest.
         if (!options.NoOpen || (offered & FuseInitFlags.NO_OPEN_SUPPORT) == 0)
         {
             wanted |= FuseInitFlags.ATOMIC_O_TRUNC;
-            if (options.PosixLocks && hasLocks) { wanted |= FuseInitFlags.POSIX_LOCKS; }
-            if (options.FlockLocks && hasLocks) { wanted |= FuseInitFlags.FLOCK_LOCKS; }
+            if (options.PosixLocks && servesLocks) { wanted |= FuseInitFlags.POSIX_LOCKS; }
+            if (options.FlockLocks && servesLocks) { wanted |= FuseInitFlags.FLOCK_LOCKS; }
         }
 
         // ACLs need the umask left to us and the longer SETXATTR; a guest without one of the three gets plain modes.

@@ -86,6 +86,10 @@ public sealed record FuseServerOptions
     /// <summary>The same for flock(2).</summary>
     public bool FlockLocks { get; init; }
 
+    /// <summary>The transport can take requests through io_uring, if the kernel offers it: /dev/fuse of this host only, for a mount that is the volume's
+    /// only user: locks then stay in the kernel, since a request that waits for one would hold a place on its core's queue.</summary>
+    public bool OverUring { get; init; }
+
     internal TimeSpan EffectiveEntryTimeout => EntryTimeout ?? CacheTimeout;
 
     internal TimeSpan EffectiveAttributeTimeout => AttributeTimeout ?? CacheTimeout;

@@ -8,6 +8,7 @@ namespace VhostFs.FuseDev;
 /// <remarks>
 /// <para>One read waits in the ring. When it returns, what else has come is taken by plain reads that do not block, up to a bound: more reads waiting in
 /// the ring would all be woken by each request. Replies go out together, with the ring's next submission.</para>
+/// <para>When INIT settles on io_uring, requests come through <see cref="UringQueues"/> from then on, and only FORGET and INTERRUPT still by read.</para>
 /// <para>The kernel ends it: ENODEV when the file system is unmounted or its connection was aborted. Until then nothing is lost by being slow.</para>
 /// </remarks>
 public sealed class DeviceChannel : IDisposable
@@ -26,6 +27,7 @@ public sealed class DeviceChannel : IDisposable
     private IoCompletion<bool>? _room;
     private IoCompletion<bool>? _drained;
     private IoCompletion<bool>? _ended;
+    private UringQueues? _queues;
     private int _unanswered;
     private bool _isRunning;
     private bool _isStopping;
@@ -45,6 +47,12 @@ public sealed class DeviceChannel : IDisposable
     /// <summary>Raised on the reactor when the kernel has ended the connection and all requests are answered; not after <see cref="StopAsync"/>.</summary>
     public event Action? Ended;
 
+    /// <summary>Raised on the reactor when requests begin to come through io_uring.</summary>
+    public event Action? QueuesOpened;
+
+    /// <summary>Requests come through io_uring: only the end of the mount, or of its connection, makes the kernel let go.</summary>
+    public bool IsOverUring => _queues is { EntryCount: > 0 };
+
     /// <summary>Nothing more is taken; who waits for a lock is not answered: the kernel gives the program an error when the device closes, or keeps its request for
     /// whoever serves the device next.</summary>
     internal bool IsEnding { get; private set; }
@@ -56,11 +64,16 @@ public sealed class DeviceChannel : IDisposable
         Errno set = flags.IsError ? flags.Errno : FileCalls.SetFlags(_device, flags.Value | FileCalls.O_NONBLOCK);
         if (set != Errno.None) { return set; }
         _isRunning = true;
+        OpenQueues(); // a session that is resumed
         RunAsync().Detach();
         return Errno.None;
     }
 
+    /// <summary>Finishes what is under way and refuses what comes later, before the connection of a mount that is in use is aborted.</summary>
+    public async IoTask<bool> DrainQueuesAsync() => _queues is null || await _queues.DrainAsync();
+
     /// <summary>Takes nothing more, finishes what is under way, and closes the device: whoever still uses the mount gets ENOTCONN.</summary>
+    /// <remarks>With io_uring it waits for the end of the connection (<see cref="IsOverUring"/>).</remarks>
     public async IoTask<bool> StopAsync()
     {
         if (!_isRunning) { return true; }
@@ -110,6 +123,11 @@ public sealed class DeviceChannel : IDisposable
         IsEnding = true;
         _server.CancelWaits();
         await DrainAsync();
+        if (_queues is { } queues)
+        {
+            await queues.DrainAsync();
+            await queues.EndedAsync();
+        }
         _server.Reset();
         _isRunning = false;
         Dispose();
@@ -151,7 +169,17 @@ public sealed class DeviceChannel : IDisposable
             _warn($"the kernel refused a reply of {length} bytes: {written}");
         }
         Return(request);
+        if (_queues is null && !_isStopping) { OpenQueues(); }
         return true;
+    }
+
+    // The kernel takes entries once it has the reply to INIT.
+    private void OpenQueues()
+    {
+        if ((_server.Negotiated.GetValueOrDefault().Flags & FuseInitFlags.OVER_IO_URING) == 0) { return; }
+        _queues = new UringQueues(_reactor.Ring, _device, _server, () => _ = _reactor.TryPoll(_poller), _warn);
+        _queues.Open();
+        QueuesOpened?.Invoke();
     }
 
     private void Return(DeviceRequest request)

@@ -14,12 +14,17 @@ public sealed class HostMountPoint
     private static readonly TimeSpan s_helperTime = TimeSpan.FromSeconds(30);
 
     private readonly bool _byHelper;
+    private readonly uint _connection;
 
     private HostMountPoint(string path, bool byHelper)
     {
         Path = path;
         _byHelper = byHelper;
+        _connection = FuseConnection.Find(path);
     }
+
+    /// <summary>Null, or why this kernel gives no FUSE over io_uring to a file system that is mounted now.</summary>
+    public static string? UringProblem => FuseConnection.UringProblem;
 
     public string Path { get; }
 
@@ -40,6 +45,14 @@ public sealed class HostMountPoint
         if (!_byHelper) { return MountCalls.Unmount(Path, MountCalls.UMOUNT_NOFOLLOW | (lazy ? MountCalls.MNT_DETACH : 0)); }
         string[] arguments = lazy ? ["-u", "-q", "-z", "--", Path] : ["-u", "-q", "--", Path];
         return RunHelper(arguments, null, out _) switch { 0 => Errno.None, _ => Errno.EBUSY };
+    }
+
+    /// <summary>Ends the connection of a mount that is still in use: every call on it fails from now on. False when nothing here can do that.</summary>
+    public bool Abort()
+    {
+        if (FuseConnection.Abort(_connection)) { return true; }
+        // EBUSY says that the mount stays, for those who use it; its connection is gone.
+        return !_byHelper && MountCalls.Unmount(Path, MountCalls.UMOUNT_NOFOLLOW | MountCalls.MNT_FORCE) is Errno.None or Errno.EBUSY;
     }
 
     /// <summary>Sends to the file system what the kernel holds for it.</summary>

@@ -11,6 +11,7 @@ public static unsafe partial class IoUring
     public const uint IORING_SETUP_SUBMIT_ALL = 1 << 7;
     public const uint IORING_SETUP_COOP_TASKRUN = 1 << 8;
     public const uint IORING_SETUP_TASKRUN_FLAG = 1 << 9;
+    public const uint IORING_SETUP_SQE128 = 1 << 10;
     public const uint IORING_SETUP_SINGLE_ISSUER = 1 << 12;
     public const uint IORING_SETUP_DEFER_TASKRUN = 1 << 13;
     public const uint IORING_FEAT_SINGLE_MMAP = 1 << 0;

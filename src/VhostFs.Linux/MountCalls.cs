@@ -17,6 +17,7 @@ public static partial class MountCalls
     public const ulong MS_STRICTATIME = 1 << 24;
     public const ulong MS_LAZYTIME = 1 << 25;
 
+    public const int MNT_FORCE = 1;
     public const int MNT_DETACH = 2;
     public const int UMOUNT_NOFOLLOW = 8;
 

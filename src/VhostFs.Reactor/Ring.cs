@@ -24,7 +24,8 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     private readonly SafeFd _wakeFd;
     private readonly byte* _rings;
     private readonly nuint _ringsBytes;
-    private readonly Sqe* _sqes;
+    private readonly byte* _sqes;
+    private readonly int _sqeShift;
     private readonly nuint _sqesBytes;
     private readonly uint* _sqHead;
     private readonly uint* _sqTail;
@@ -55,7 +56,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     private int _waiting;
     private bool _disposed;
 
-    private Ring(SafeFd fd, SafeFd wakeFd, in IoUringParams p, byte* rings, nuint ringsBytes, Sqe* sqes, nuint sqesBytes)
+    private Ring(SafeFd fd, SafeFd wakeFd, in IoUringParams p, byte* rings, nuint ringsBytes, byte* sqes, nuint sqesBytes)
     {
         _fd = fd;
         _wakeFd = wakeFd;
@@ -63,6 +64,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         _rings = rings;
         _ringsBytes = ringsBytes;
         _sqes = sqes;
+        _sqeShift = SqeShift(p.Flags);
         _sqesBytes = sqesBytes;
         _sqHead = (uint*)(rings + p.SqHead);
         _sqTail = (uint*)(rings + p.SqTail);
@@ -93,6 +95,9 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     /// <summary>IORING_SETUP_* the kernel accepted.</summary>
     public uint SetupFlags { get; }
 
+    /// <summary><see cref="CommandAsync"/> can be used: entries have 128 bytes.</summary>
+    public bool HasCommands => (SetupFlags & IORING_SETUP_SQE128) != 0;
+
     public int InKernelCount => SlotCount - _freeSlotCount;
 
     /// <summary>io_uring_enter calls so far, for the budget of system calls per request.</summary>
@@ -106,7 +111,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         ArgumentOutOfRangeException.ThrowIfLessThan(entries, 1);
         // Best first: each set drops what older kernels do not know (6.1 has them all; 5.19 lacks the last two).
         const uint Basis = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED;
-        const uint Cooperative = Basis | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+        const uint Cooperative = Basis | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128;
         ReadOnlySpan<uint> attempts = [Cooperative | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, Cooperative, Basis];
         Errno errno = Errno.None;
         foreach (uint flags in attempts)
@@ -191,6 +196,27 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     /// <inheritdoc/>
     public IoTask<IoResult> WriteStreamAsync(SafeFd fd, IoVec source, out IoHandle handle) => SubmitAsync(Transfer(fd, source, -1, SqeOpcode.IORING_OP_WRITE), out handle);
 
+    /// <summary>A command of a descriptor's own kind (IORING_OP_URING_CMD). It cannot be cancelled: the descriptor's driver ends it.</summary>
+    /// <param name="arguments">May be gone when the command has been submitted; its segments may not.</param>
+    /// <param name="first">The first 16 bytes of the command's area, then 8 more.</param>
+    public IoTask<IoResult> CommandAsync(SafeFd fd, uint command, IoVecs arguments, (ulong Low, ulong High) first, ulong last)
+    {
+        Invariant.That(HasCommands, "only a ring with long entries takes commands");
+        RingOperation operation = Rent(new Sqe
+        {
+            Opcode = SqeOpcode.IORING_OP_URING_CMD,
+            Fd = fd.Fd,
+            Offset = command,
+            Address = arguments.Address,
+            Length = (uint)arguments.Count,
+            Address3 = first.Low,
+            Reserved = first.High,
+        });
+        operation.CommandTail = last;
+        Start(operation);
+        return operation.Task;
+    }
+
     /// <inheritdoc/>
     public IoTask<IoResult> CancelAsync(IoHandle handle)
     {
@@ -225,21 +251,9 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 
     public IoTask<IoResult> SubmitAsync(in Sqe sqe, out IoHandle handle)
     {
-        RingOperation operation = _free ?? new RingOperation(this);
-        if (ReferenceEquals(operation, _free))
-        {
-            _free = operation.Next;
-            _freeCount--;
-            operation.Next = null;
-        }
-        operation.Sqe = sqe;
+        RingOperation operation = Rent(sqe);
         handle = new IoHandle(operation);
-        if (_firstPending is not null || !TryStart(operation))
-        {
-            if (_lastPending is null) { _firstPending = operation; }
-            else { _lastPending.Next = operation; }
-            _lastPending = operation;
-        }
+        Start(operation);
         return operation.Task;
     }
 
@@ -306,12 +320,36 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         SubmitControl(new Sqe { Opcode = SqeOpcode.IORING_OP_POLL_REMOVE, Fd = -1, Address = UserData(watch), UserData = IgnoredUserData });
     }
 
+    private RingOperation Rent(in Sqe sqe)
+    {
+        RingOperation operation = _free ?? new RingOperation(this);
+        if (ReferenceEquals(operation, _free))
+        {
+            _free = operation.Next;
+            _freeCount--;
+            operation.Next = null;
+        }
+        operation.Sqe = sqe;
+        return operation;
+    }
+
+    private void Start(RingOperation operation)
+    {
+        if (_firstPending is null && TryStart(operation)) { return; }
+        if (_lastPending is null) { _firstPending = operation; }
+        else { _lastPending.Next = operation; }
+        _lastPending = operation;
+    }
+
+    // Entries of 128 bytes: the others leave the second half as it is, and the kernel does not look at it.
+    private static int SqeShift(uint setupFlags) => (setupFlags & IORING_SETUP_SQE128) != 0 ? 7 : 6;
+
     private static Ring Map(SafeFd fd, in IoUringParams p)
     {
         const uint Needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
         if ((p.Features & Needed) != Needed) { throw new InvalidOperationException("io_uring of this kernel is too old: Linux 6.1 or later is needed."); }
         nuint ringsBytes = Math.Max(p.SqArray + (p.SqEntries * sizeof(uint)), p.CqCqes + (p.CqEntries * (uint)sizeof(Cqe)));
-        nuint sqesBytes = p.SqEntries * (uint)sizeof(Sqe);
+        nuint sqesBytes = (nuint)p.SqEntries << SqeShift(p.Flags);
         const int Protection = MemoryCalls.PROT_READ | MemoryCalls.PROT_WRITE;
         const int MapFlags = MemoryCalls.MAP_SHARED | MemoryCalls.MAP_POPULATE;
         Errno errno = MemoryCalls.Map(fd, IORING_OFF_SQ_RING, (long)ringsBytes, Protection, MapFlags, out nuint rings);
@@ -321,7 +359,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
             if (errno == Errno.None)
             {
                 errno = EventFd.Create(out SafeFd wakeFd, nonBlocking: false); // the ring waits on it; a non-blocking one would give EAGAIN
-                if (errno == Errno.None) { return new Ring(fd, wakeFd, p, (byte*)rings, ringsBytes, (Sqe*)sqes, sqesBytes); }
+                if (errno == Errno.None) { return new Ring(fd, wakeFd, p, (byte*)rings, ringsBytes, (byte*)sqes, sqesBytes); }
             }
         }
         fd.Dispose();
@@ -381,6 +419,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         operation.Slot = slot;
         *sqe = operation.Sqe;
         sqe->UserData = UserData(slot);
+        if (operation.Sqe.Opcode == SqeOpcode.IORING_OP_URING_CMD) { *(ulong*)(sqe + 1) = operation.CommandTail; }
         return true;
     }
 
@@ -410,7 +449,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
             sqe = null;
             return false;
         }
-        sqe = &_sqes[_localTail & _sqMask];
+        sqe = (Sqe*)(_sqes + ((nuint)(_localTail & _sqMask) << _sqeShift));
         _localTail++;
         return true;
     }

@@ -8,6 +8,10 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
     public const int NoSlot = -1;
 
     public Sqe Sqe;
+
+    /// <summary>What follows the 64 bytes of a command's entry.</summary>
+    public ulong CommandTail;
+
     public RingOperation? Next;
     public int Slot = NoSlot;
     public bool CancelRequested;

@@ -36,7 +36,7 @@ internal sealed class MountOptionList
 
     private static readonly string[] s_names = [.. s_flags.Keys, "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
         "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "atime", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
-        "no_posix_lock", "no_flock"];
+        "no_posix_lock", "no_flock", "io_uring", "no_io_uring"];
 
     private readonly List<ConfigError> _errors;
     private readonly List<string> _serverOptions = [];
@@ -102,6 +102,8 @@ internal sealed class MountOptionList
                 if (uint.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out uint bytes) && bytes >= 4096) { Request = Request with { MaxReadBytes = bytes }; }
                 else { Fail(name, $"'{value}' is not a number of bytes from 4096 on"); }
                 break;
+            case "io_uring": Request = Request with { Transport = MountTransport.Uring }; break;
+            case "no_io_uring": Request = Request with { Transport = MountTransport.ReadWrite }; break;
             case "entry_timeout": _wishes = _wishes with { EntryTimeout = Seconds(name, value) }; break;
             case "attr_timeout": _wishes = _wishes with { AttributeTimeout = Seconds(name, value) }; break;
             case "negative_timeout": _wishes = _wishes with { NegativeTimeout = Seconds(name, value) }; break;

@@ -34,6 +34,7 @@ internal sealed class HostMount : IServing
     {
         OpenResult<ServedVolume> mounted = await reactor.InvokeAsync(() => pool.MountAsync(_config.Volume));
         if (mounted.Value is not { } volume) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
+        if (_config.Request.Transport == MountTransport.Uring && HostMountPoint.UringProblem is { } problem) { return problem; }
         // mount(2) does not wait for us: the kernel's first request comes when the device is read.
         _mountPoint = HostMountPoint.Mount(_config.Request, out SafeFd device, out string error);
         if (_mountPoint is null) { return error; }
@@ -53,7 +54,7 @@ internal sealed class HostMount : IServing
         if (!_ended.Task.IsCompleted)
         {
             Errno unmounted = await Task.Run(() => mountPoint.Unmount(lazy: false));
-            if (unmounted == Errno.EBUSY) { await Task.Run(() => Detach(mountPoint)); }
+            if (unmounted == Errno.EBUSY) { await DetachAsync(mountPoint, channel, reactor); }
             else if (unmounted != Errno.None) { _log.Warn(Scope, $"cannot be unmounted: {unmounted}"); }
         }
         await reactor.InvokeAsync(channel.StopAsync);
@@ -62,8 +63,10 @@ internal sealed class HostMount : IServing
 
     private Errno Serve(Blobfs.Blobfs fileSystem, Reactor.Reactor reactor, SafeFd device)
     {
-        _fuse = new FuseServer(fileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
+        FuseServerOptions options = _config.Fuse with { OverUring = _config.Request.Transport != MountTransport.ReadWrite && reactor.Ring.HasCommands };
+        _fuse = new FuseServer(fileSystem.OpenSession(options.ReadOnly, options.AccessTimes), options);
         _channel = new DeviceChannel(reactor, device, _fuse, line => _log.Warn(Scope, line));
+        _channel.QueuesOpened += () => _log.Info(Scope, "requests come through io_uring");
         _channel.Ended += () =>
         {
             _log.Info(Scope, "unmounted");
@@ -74,11 +77,16 @@ internal sealed class HostMount : IServing
     }
 
     // Whoever has files open or stands in it loses it at our end, but nothing that was written.
-    private void Detach(HostMountPoint mountPoint)
+    private async Task DetachAsync(HostMountPoint mountPoint, DeviceChannel channel, Reactor.Reactor reactor)
     {
-        Errno written = mountPoint.WriteOut();
+        Errno written = await Task.Run(mountPoint.WriteOut);
         if (written != Errno.None) { _log.Warn(Scope, $"what programs have written cannot all be written out: {written}"); }
-        Errno detached = mountPoint.Unmount(lazy: true);
+        if (channel.IsOverUring)
+        {
+            await reactor.InvokeAsync(channel.DrainQueuesAsync);
+            if (!await Task.Run(mountPoint.Abort)) { _log.Warn(Scope, "its connection cannot be ended before this process is: /sys/fs/fuse/connections is not there"); }
+        }
+        Errno detached = await Task.Run(() => mountPoint.Unmount(lazy: true));
         if (detached == Errno.None) { _log.Warn(Scope, "was in use and is taken away; programs that use it get errors from now on"); }
         else { _log.Warn(Scope, $"is in use and cannot be unmounted: {detached}"); }
     }
