@@ -36,6 +36,14 @@ public class FuseInitTests
     }
 
     [Fact]
+    public void Io_uring_is_settled_on_only_for_a_transport_that_has_it()
+    {
+        Assert.Equal(FuseInitFlags.None, Negotiate(new(), flags2: 0x3ff) & OVER_IO_URING);
+        Assert.Equal(OVER_IO_URING, Negotiate(new() { OverUring = true }, flags2: 0x3ff) & OVER_IO_URING);
+        Assert.Equal(FuseInitFlags.None, Negotiate(new() { OverUring = true }, flags2: 0x1ff) & OVER_IO_URING);
+    }
+
+    [Fact]
     public void An_old_client_sends_sixteen_bytes()
     {
         using var client = new FuseClient(initialize: false);

@@ -167,6 +167,11 @@ public sealed class MountTests
     private static void RunPosixChecks(string options)
     {
         using MountedVolume volume = new MountedVolume(options: options).Start();
+        RunPosixChecks(volume);
+    }
+
+    internal static void RunPosixChecks(MountedVolume volume)
+    {
         Finished run = Command.Run(Path.Combine(Repository.GuestPrograms, "posix-checks"), [volume.MountPoint]);
         string[] lines = run.Output.Split('\n');
         IEnumerable<string> failures = lines.Where(line => line.StartsWith("FAIL ", StringComparison.Ordinal));

@@ -41,6 +41,23 @@ public sealed class RingTests : IDisposable
         Assert.True(_buffer.Slice(0, 32 * BlockBytes).Span.SequenceEqual(_buffer.Slice(32 * BlockBytes, 32 * BlockBytes).Span));
     }
 
+    [Fact]
+    public void A_command_reaches_the_driver_of_its_descriptor()
+    {
+        const uint SOCKET_URING_OP_SIOCINQ = 0; // Linux 6.7: how many bytes wait
+        Assert.True(_reactor.Ring.HasCommands);
+        Assert.Equal(Errno.None, UnixSocket.CreatePair(out SafeFd one, out SafeFd other));
+        using (one)
+        using (other)
+        {
+            Assert.Equal(5, FileCalls.Write(one, "bytes"u8).Value);
+            IoResult asked = _reactor.RunUntilComplete(() => _reactor.Ring.CommandAsync(other, SOCKET_URING_OP_SIOCINQ, default, (0, 0), 0));
+            Assert.True(asked.Value == 5 || asked.Errno == Errno.EOPNOTSUPP, asked.ToString());
+            Assert.True(_reactor.RunUntilComplete(() => _reactor.Ring.CommandAsync(other, 77, default, (0, 0), 0)).IsError);
+            Assert.Equal(Errno.EOPNOTSUPP, _reactor.RunUntilComplete(() => _reactor.Ring.CommandAsync(_file, 0, default, (0, 0), 0)).Errno);
+        }
+    }
+
     [Theory, InlineData(true), InlineData(false)]
     public void An_eventfd_read_completes_when_another_thread_signals(bool nonBlocking)
     {
