@@ -46,9 +46,6 @@ internal sealed class UringEntry : FuseRequest
     /// <summary>Names the request to the kernel.</summary>
     public ulong CommitId => BinaryPrimitives.ReadUInt64LittleEndian(_header.Span[CommitIdOffset..]);
 
-    /// <summary>Somebody waits for a lock: it may take for ever.</summary>
-    public bool WaitsForLock { get; private set; }
-
     /// <summary>Null when there is no address space for it.</summary>
     public static UringEntry? TryCreate(UringQueue queue, int payloadBytes)
     {
@@ -62,14 +59,14 @@ internal sealed class UringEntry : FuseRequest
     /// <summary>The kernel has written a request. False when it makes no sense.</summary>
     public bool Arrange()
     {
-        Clear();
+        Readable.Clear();
+        Writable.Clear();
         FuseInHeader header = MemoryMarshal.Read<FuseInHeader>(_header.Span);
         int payloadBytes = BinaryPrimitives.ReadInt32LittleEndian(_header.Span[PayloadSizeOffset..]);
         long argumentBytes = (long)header.Length - FuseInHeader.Size - payloadBytes;
         Writable.Add(_header.Slice(0, FuseOutHeader.Size));
         Writable.Add(_payload);
         if (argumentBytes is < 0 or > ArgumentsBytes || (uint)payloadBytes > (uint)_payload.Length) { return false; }
-        WaitsForLock = (FuseOpcode)header.Opcode == FuseOpcode.SETLKW;
         Readable.Add(_header.Slice(0, FuseInHeader.Size));
         if (argumentBytes > 0) { Readable.Add(_header.Slice(ArgumentsOffset, (int)argumentBytes)); }
         if (payloadBytes > 0) { Readable.Add(_payload.Slice(0, payloadBytes)); }
@@ -96,6 +93,7 @@ internal sealed class UringEntry : FuseRequest
 
     public override void Dispose()
     {
+        _queue.Queues.UsedBytes -= UsedBytes;
         MemoryCalls.Unmap(_memory.Address, _memory.Length);
         Segments.Dispose();
         base.Dispose();
@@ -121,12 +119,5 @@ internal sealed class UringEntry : FuseRequest
         if (payloadBytes <= UsedBytes) { return; }
         _queue.Queues.UsedBytes += payloadBytes - UsedBytes;
         UsedBytes = payloadBytes;
-    }
-
-    private void Clear()
-    {
-        Readable.Clear();
-        Writable.Clear();
-        WaitsForLock = false;
     }
 }

@@ -5,8 +5,8 @@ namespace VhostFs.FuseDev;
 
 /// <summary>The queue of one core: the kernel puts a request where its caller runs.</summary>
 /// <remarks>
-/// It begins with a few entries and gets more when the kernel has few left. An entry is the request's until it is answered, so one whose caller waits for a lock
-/// does not count: whoever is to release the lock needs an entry, too.
+/// It begins with a few entries and gets more when the kernel has few left. The kernel gives an entry that comes late to the next request, and what waits already
+/// moves when a request of this core is answered. So whatever comes this way must be answered by itself: no waiting for locks.
 /// </remarks>
 internal sealed class UringQueue(UringQueues queues, int index)
 {
@@ -14,12 +14,10 @@ internal sealed class UringQueue(UringQueues queues, int index)
     private const uint FUSE_IO_URING_CMD_COMMIT_AND_FETCH = 2;
     private const int FirstEntries = 2;
     private const int FewEntries = 2;
-    private const int MaxEntries = 16;         // that wait for no lock; further requests wait in the kernel
-    private const int MaxLockEntries = 4096;
+    private const int MaxEntries = 16; // further requests wait in the kernel
 
     private int _entries;
     private int _inKernel;
-    private int _waiting;
 
     public UringQueues Queues => queues;
 
@@ -32,7 +30,6 @@ internal sealed class UringQueue(UringQueues queues, int index)
     /// <summary>An entry's request is answered: the reply goes to the kernel, which puts the next request there.</summary>
     public void Finish(UringEntry entry)
     {
-        if (entry.WaitsForLock) { _waiting--; }
         queues.Answered();
         CommitAsync(entry).Detach();
     }
@@ -71,8 +68,7 @@ internal sealed class UringQueue(UringQueues queues, int index)
             return true;
         }
         bool isSound = entry.Arrange();
-        if (entry.WaitsForLock) { _waiting++; }
-        if (_inKernel < FewEntries && _entries < MaxEntries + Math.Min(_waiting, MaxLockEntries)) { AddEntry(); }
+        if (_inKernel < FewEntries && _entries < MaxEntries) { AddEntry(); }
         queues.Handle(entry, isSound);
         return true;
     }

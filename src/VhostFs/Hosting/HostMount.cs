@@ -51,13 +51,8 @@ internal sealed class HostMount : IServing
     public async Task StopAsync(Reactor.Reactor reactor)
     {
         if (_mountPoint is not { } mountPoint || _channel is not { } channel) { return; }
-        if (!_ended.Task.IsCompleted)
-        {
-            Errno unmounted = await Task.Run(() => mountPoint.Unmount(lazy: false));
-            if (unmounted == Errno.EBUSY) { await DetachAsync(mountPoint, channel, reactor); }
-            else if (unmounted != Errno.None) { _log.Warn(Scope, $"cannot be unmounted: {unmounted}"); }
-        }
-        await reactor.InvokeAsync(channel.StopAsync);
+        bool isOver = _ended.Task.IsCompleted || await LeaveAsync(mountPoint, channel, reactor);
+        if (isOver) { await reactor.InvokeAsync(channel.StopAsync); }
         ReportFault();
     }
 
@@ -76,19 +71,26 @@ internal sealed class HostMount : IServing
         return _channel.Start();
     }
 
-    // Whoever has files open or stands in it loses it at our end, but nothing that was written.
-    private async Task DetachAsync(HostMountPoint mountPoint, DeviceChannel channel, Reactor.Reactor reactor)
+    /// <summary>Unmounts. Whoever has files open or stands in it loses it at our end, but nothing that was written. False: only the end of this process ends the connection.</summary>
+    private async Task<bool> LeaveAsync(HostMountPoint mountPoint, DeviceChannel channel, Reactor.Reactor reactor)
     {
-        Errno written = await Task.Run(mountPoint.WriteOut);
+        Errno unmounted = await Task.Run(() => mountPoint.Unmount(lazy: false));
+        if (unmounted == Errno.None) { return true; }
+        if (unmounted != Errno.EBUSY) { _log.Warn(Scope, $"cannot be unmounted: {unmounted}"); }
+        Errno written = unmounted == Errno.EBUSY ? await Task.Run(mountPoint.WriteOut) : Errno.None;
         if (written != Errno.None) { _log.Warn(Scope, $"what programs have written cannot all be written out: {written}"); }
+        bool isOver = true;
         if (channel.IsOverUring)
         {
             await reactor.InvokeAsync(channel.DrainQueuesAsync);
-            if (!await Task.Run(mountPoint.Abort)) { _log.Warn(Scope, "its connection cannot be ended before this process is: /sys/fs/fuse/connections is not there"); }
+            isOver = await Task.Run(mountPoint.Abort);
+            if (!isOver) { _log.Warn(Scope, "its connection ends with this process: there is no /sys/fs/fuse/connections to end it before"); }
         }
+        if (unmounted != Errno.EBUSY) { return isOver; }
         Errno detached = await Task.Run(() => mountPoint.Unmount(lazy: true));
         if (detached == Errno.None) { _log.Warn(Scope, "was in use and is taken away; programs that use it get errors from now on"); }
         else { _log.Warn(Scope, $"is in use and cannot be unmounted: {detached}"); }
+        return isOver;
     }
 
     private void ReportFault()
