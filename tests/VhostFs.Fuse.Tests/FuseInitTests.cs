@@ -130,6 +130,17 @@ public class FuseInitTests
         Assert.Equal(expected, FlagsOf(client.Initialize().As<FuseInitOut>()) & (POSIX_LOCKS | FLOCK_LOCKS));
     }
 
+    [Theory]
+    [InlineData(0x3ffu, None)] // a request that waits for a lock would hold a place of its core's queue
+    [InlineData(0x1ffu, POSIX_LOCKS | FLOCK_LOCKS)]
+    public void Locks_stay_in_the_kernel_when_requests_come_through_io_uring(uint flags2, FuseInitFlags expected)
+    {
+        var fileSystem = new FakeFileSystem();
+        fileSystem.Locks = fileSystem;
+        using var client = new FuseClient(fileSystem, new() { OverUring = true, PosixLocks = true, FlockLocks = true }, initialize: false);
+        Assert.Equal(expected, FlagsOf(client.Initialize(flags2: flags2).As<FuseInitOut>()) & (POSIX_LOCKS | FLOCK_LOCKS));
+    }
+
     [Fact]
     public void No_open_is_answered_with_ENOSYS_only_when_agreed()
     {

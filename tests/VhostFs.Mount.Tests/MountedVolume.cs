@@ -9,6 +9,7 @@ sealed class MountedVolume : IDisposable
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(60);
 
     private readonly string[] _arguments;
+    private readonly bool _isBorrowed;
     private Command? _process;
 
     /// <param name="bdevs">JSON of the bdevs above "file" in a configuration file, the last one being called "top"; null: no configuration file.</param>
@@ -29,6 +30,13 @@ sealed class MountedVolume : IDisposable
             File.WriteAllText(Config, $$"""{ "bdevs": [ { "name": "file", "filename": "disk.img" }, {{bdevs}} ], "pools": [ { "name": "pool", "bdev": "top" } ] }""");
             _arguments = ["mount", "--config", Config, "pool/web", MountPoint, .. more];
         }
+    }
+
+    private MountedVolume(MountedVolume same, string options)
+    {
+        Folder = same.Folder;
+        _arguments = ["mount", Image, MountPoint, "-o", options];
+        _isBorrowed = true;
     }
 
     public string Folder { get; }
@@ -70,6 +78,9 @@ sealed class MountedVolume : IDisposable
         }
         return this;
     }
+
+    /// <summary>The same volume, to be mounted with other options while it is not mounted with these.</summary>
+    public MountedVolume With(string options) => new(this, options);
 
     /// <summary>kill -9. What programs have open on the mount fails from now on; the dead mount stays.</summary>
     public void Kill()
@@ -114,7 +125,7 @@ sealed class MountedVolume : IDisposable
         if (_process is { HasExited: false }) { Kill(); }
         if (File.ReadAllText("/proc/self/mounts").Contains($" {MountPoint} ", StringComparison.Ordinal)) { DetachDeadMount(); }
         _process?.Dispose();
-        Directory.Delete(Folder, recursive: true);
+        if (!_isBorrowed) { Directory.Delete(Folder, recursive: true); }
     }
 
     /// <summary>Keeps the image of a finding: where it lies now.</summary>

@@ -18,7 +18,11 @@ static class Needs
     /// <summary>Null, or why another user than root cannot mount here.</summary>
     public static string? UserMount { get; } = Program("fusermount3", "fuse3") ?? Program("setpriv", "util-linux")
         ?? (Command.Run("setpriv", [.. AsUser, "/usr/bin/test", "-w", "/dev/fuse"]).ExitStatus != 0 ? "/dev/fuse is root's only on this machine" : null)
-        ?? (Command.Run("setpriv", [.. AsUser, Repository.Daemon, "--version"]).ExitStatus != 0 ? "a user who is not root cannot run the program where it was built" : null);
+        ?? UserProgram;
+
+    /// <summary>Null, or why another user than root cannot run the program.</summary>
+    public static string? UserProgram =>
+        Command.Run("setpriv", [.. AsUser, Repository.Daemon, "--version"]).ExitStatus != 0 ? "a user who is not root cannot run the program where it was built" : null;
 
     /// <summary>Arguments of setpriv before the program to run as a user without any rights.</summary>
     public static string[] AsUser => ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -32,6 +36,12 @@ static class Needs
 sealed class UserMountFactAttribute : FactAttribute
 {
     public UserMountFactAttribute() => Skip = Needs.UserMount;
+}
+
+/// <summary>A test of a user's mount that brings a /dev/fuse of its own.</summary>
+sealed class OwnDeviceFactAttribute : FactAttribute
+{
+    public OwnDeviceFactAttribute() => Skip = Needs.Program("fusermount3", "fuse3") ?? Needs.Program("setpriv", "util-linux") ?? Needs.UserProgram;
 }
 
 /// <summary>A test that mounts.</summary>
