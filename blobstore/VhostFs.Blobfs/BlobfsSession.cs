@@ -66,6 +66,8 @@ public sealed class BlobfsSession : IFileSystem
     public IoTask<FsResult<InodeAttributes>> SetAttributesAsync(FuseCaller caller, ulong node, SetAttributes changes)
     {
         if (!Attributes.IsValid(changes)) { return new IoTask<FsResult<InodeAttributes>>(Errno.EINVAL); }
+        // chown(path, -1, -1) sets nothing, and POSIX lets it leave the change time alone.
+        if (changes == default) { return _attributes.GetAsync(node); }
         return changes.SizeBytes is null ? _attributes.SetAsync(node, changes) : SetSizeAsync(node, changes);
     }
 

@@ -11,6 +11,9 @@ namespace VhostFs.Blobstore;
 public sealed class Pool
 {
     private const int BlockBytes = BlobData.BlockBytes;
+
+    /// <summary>Data takes nodes along, from the same clusters: for each 128 blocks an item of about 560 bytes, in nodes that may be half full.</summary>
+    private const int BlocksPerNodeBlock = 256;
     private readonly List<VolumeRecord> _records = [];
     private readonly Dictionary<ulong, Volume> _open = [];
     private readonly Dictionary<string, WaitQueue> _busy = [];
@@ -321,9 +324,11 @@ public sealed class Pool
         long unowned = (long)_clusters.FreeCount * Geometry.ClusterBlocks;
         long kept = Math.Min(unowned, (long)_granter.ReservedClusters * Geometry.ClusterBlocks);
         long free = volume.Allocator.FreeBlocks + volume.Allocator.PendingBlocks + unowned;
-        if (volume.Quota.Blocks is not (> 0 and var quota)) { return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, free - kept); }
+        long available = free - kept;
+        available -= available / BlocksPerNodeBlock;
+        if (volume.Quota.Blocks is not (> 0 and var quota)) { return new VolumeSpace(volume.Allocator.TotalBlocks + unowned, free, available); }
         long left = Math.Max(quota - volume.UsedBlocks, 0);
-        return new VolumeSpace(quota, left, Math.Min(left, free - kept));
+        return new VolumeSpace(quota, left, Math.Min(left, available));
     }
 
     /// <summary>The anchor lies in clusters that were given to this volume for it: what is written there overwrites nobody.</summary>

@@ -39,6 +39,18 @@ public sealed class HostMountPoint
         return error.Length == 0 ? new HostMountPoint(System.IO.Path.GetFullPath(request.MountPoint), byHelper) : null;
     }
 
+    /// <summary>Gives a mount that is there other flags. The server does not take part: options of the file system stay as they are.</summary>
+    /// <returns>Empty, or what is wrong.</returns>
+    public static string Remount(MountRequest request) =>
+        MountCalls.Mount(request.Source, request.MountPoint, "", request.Flags | MountCalls.MS_REMOUNT, "") switch
+        {
+            Errno.None => "",
+            Errno.EINVAL => $"nothing is mounted on {request.MountPoint}",
+            Errno.EPERM => $"only root can remount {request.MountPoint}",
+            Errno.EBUSY => $"{request.MountPoint} has files open for writing",
+            Errno failed => $"cannot remount {request.MountPoint}: {failed}",
+        };
+
     /// <summary>Takes the mount away. <paramref name="lazy"/>: also while somebody uses it, who keeps it until the device is closed.</summary>
     public Errno Unmount(bool lazy)
     {

@@ -10,6 +10,7 @@ public static partial class MountCalls
     public const ulong MS_NODEV = 4;
     public const ulong MS_NOEXEC = 8;
     public const ulong MS_SYNCHRONOUS = 16;
+    public const ulong MS_REMOUNT = 32;
     public const ulong MS_DIRSYNC = 128;
     public const ulong MS_NOATIME = 1024;
     public const ulong MS_NODIRATIME = 2048;

@@ -28,6 +28,7 @@ internal sealed partial class Spec
     private Outcome SetAttributes(Command c, SpecNode node)
     {
         SetAttributes s = c.Changes;
+        if (s == default) { return Told(node); }
         bool newOwner = s.Uid is not null || s.Gid is not null;
         if (s.Mode is { } mode)
         {

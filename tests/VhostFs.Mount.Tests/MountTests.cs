@@ -6,6 +6,8 @@ namespace VhostFs.Mount.Tests;
 
 public sealed class MountTests
 {
+    private static readonly string s_helper = Path.Combine(Path.GetDirectoryName(Repository.Daemon)!, "mount.vhostfs");
+
     [MountFact]
     public void Posix_checks_pass_on_the_mount() => RunPosixChecks("suid,dev");
 
@@ -129,17 +131,50 @@ public sealed class MountTests
     public void In_the_background_it_returns_when_the_volume_is_mounted()
     {
         using var volume = new MountedVolume();
-        string helper = Path.Combine(Path.GetDirectoryName(Repository.Daemon)!, "mount.vhostfs");
-        Finished mounted = Command.Run(helper, [volume.Image, volume.MountPoint, "-n", "-o", "rw,noatime,nofail"]);
+        Finished mounted = Command.Run(s_helper, [volume.Image, volume.MountPoint, "-n", "-o", "rw,noatime,nofail"]);
         Assert.True(mounted.ExitStatus == 0, mounted.Error);
         File.WriteAllText(Path.Combine(volume.MountPoint, "file"), "kept");
-        Finished again = Command.Run(helper, [volume.Image, volume.MountPoint]);
+        Finished again = Command.Run(s_helper, [volume.Image, volume.MountPoint]);
         Assert.Equal(1, again.ExitStatus);
         Assert.Contains("is in use by process", again.Error, StringComparison.Ordinal);
         Assert.Equal(0, Command.Run("/bin/umount", [volume.MountPoint]).ExitStatus);
-        // The process ends a moment after umount.
-        for (int tries = 0; tries < 300 && Command.Run(Repository.Daemon, ["check", volume.Image]).ExitStatus == 2; tries++) { Thread.Sleep(100); }
-        volume.ExpectClean();
+        ExpectCleanSoon(volume);
+    }
+
+    [MountFact]
+    public void Mounts_follow_each_other_as_fast_as_umount_returns()
+    {
+        using var volume = new MountedVolume();
+        for (int i = 0; i < 10; i++)
+        {
+            Finished mounted = Command.Run(s_helper, [volume.Image, volume.MountPoint]);
+            Assert.Equal((0, "", ""), (mounted.ExitStatus, mounted.Output, mounted.Error));
+            for (int k = 0; k < 100; k++) { File.WriteAllText(Path.Combine(volume.MountPoint, $"file{i}-{k}"), new string('x', 10_000)); }
+            Assert.Equal(0, Command.Run("/bin/umount", [volume.MountPoint]).ExitStatus);
+        }
+        ExpectCleanSoon(volume);
+    }
+
+    [MountFact]
+    public void Mount_8_has_its_own_defaults_and_remounts()
+    {
+        using var volume = new MountedVolume();
+        Finished mounted = Command.Run(s_helper, [volume.Image, volume.MountPoint, "-o", "rw,noexec"]);
+        Assert.True(mounted.ExitStatus == 0, mounted.Error);
+        Assert.Contains($"{volume.MountPoint} fuse.vhostfs rw,noexec,relatime,", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+        string file = Path.Combine(volume.MountPoint, "file");
+        File.WriteAllText(file, "before");
+        Finished remounted = Command.Run(s_helper, [volume.Image, volume.MountPoint, "-o", "remount,ro,nosuid,relatime,user_id=0,group_id=0,default_permissions,allow_other"]);
+        Assert.True(remounted.ExitStatus == 0, remounted.Error);
+        Assert.Contains($"{volume.MountPoint} fuse.vhostfs ro,nosuid,relatime,", File.ReadAllText("/proc/self/mounts"), StringComparison.Ordinal);
+        Assert.ThrowsAny<IOException>(() => File.WriteAllText(file, "refused"));
+        Assert.Equal(0, Command.Run(s_helper, [volume.Image, volume.MountPoint, "-o", "remount,rw"]).ExitStatus);
+        File.WriteAllText(file, "after");
+        Assert.Equal(0, Command.Run("/bin/umount", [volume.MountPoint]).ExitStatus);
+        Finished nothing = Command.Run(s_helper, [volume.Image, volume.MountPoint, "-o", "remount,ro"]);
+        Assert.Equal(1, nothing.ExitStatus);
+        Assert.Contains("nothing is mounted on", nothing.Error, StringComparison.Ordinal);
+        ExpectCleanSoon(volume);
     }
 
     [UserMountFact]
@@ -161,6 +196,13 @@ public sealed class MountTests
         Finished unmounted = Command.Run("setpriv", [.. Needs.AsUser, "fusermount3", "-u", volume.MountPoint]);
         Assert.True(unmounted.ExitStatus == 0, unmounted.Error);
         Assert.Equal(0, process.Wait(TimeSpan.FromSeconds(60)).ExitStatus);
+        volume.ExpectClean();
+    }
+
+    // A process in the background ends a moment after umount.
+    private static void ExpectCleanSoon(MountedVolume volume)
+    {
+        for (int tries = 0; tries < 300 && Command.Run(Repository.Daemon, ["check", volume.Image]).ExitStatus == 2; tries++) { Thread.Sleep(100); }
         volume.ExpectClean();
     }
 

@@ -8,6 +8,9 @@ namespace VhostFs.Commands;
 /// <summary><c>vhostfs mount</c>: a volume on this host, served by this process until it is unmounted.</summary>
 internal static class MountCommand
 {
+    // umount(8) comes back before the process that served the mount has written everything and let go of the file.
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(5);
+
     public static Command New(Terminal terminal)
     {
         var source = new Argument<string>("source") { Description = "Image file or device with the pool; FILE/VOLUME when it has several volumes; with --config: POOL/VOLUME" };
@@ -28,6 +31,7 @@ internal static class MountCommand
             bool hasConfig = parsed.GetValue(config) is { Length: > 0 };
             var request = new MountRequest { MountPoint = Path.GetFullPath(parsed.GetValue(target)!), Source = hasConfig ? volume : Path.GetFullPath(volume) };
             MountOptionList list = MountOptionList.Read(parsed.GetValue(options) ?? [], request, errors, notes);
+            if (list.IsRemount && errors.Count == 0) { return Remount(terminal, list.Request); }
             ServeConfig? serve = hasConfig
                 ? FromFile(parsed.GetValue(config)!, volume, list, errors)
                 : FromImage(volume, parsed.GetValue(diskCache), list);
@@ -45,6 +49,14 @@ internal static class MountCommand
         return command;
     }
 
+    private static int Remount(Terminal terminal, MountRequest request)
+    {
+        string wrong = HostMountPoint.Remount(request);
+        if (wrong.Length == 0) { return ExitCode.Ok; }
+        terminal.Fail(wrong);
+        return ExitCode.Failure;
+    }
+
     private static ServeConfig FromImage(string source, BdevCache cache, MountOptionList list)
     {
         string path = Path.GetFullPath(source), volume = list.Volume;
@@ -59,7 +71,7 @@ internal static class MountCommand
         return new ServeConfig
         {
             Bdevs = [new BdevConfig { Where = where, Name = name, FileName = path, Cache = cache }],
-            Pools = [new PoolConfig { Where = where, Name = name, BdevName = name }],
+            Pools = [new PoolConfig { Where = where, Name = name, BdevName = name, Patience = s_patience }],
             Mounts = [NewMount(name, volume, list)],
         };
     }
@@ -74,7 +86,7 @@ internal static class MountCommand
             errors.Add(new ConfigError(ConfigLocation.CommandLine("source"), $"no such pool '{name}' in {file}; declared are {ConfigCheck.Names(config.Pools.Select(p => p.Name))}"));
             return null;
         }
-        return config with { Reactors = 1, Pools = [pool], Exports = [], Mounts = [NewMount(name, volume, list)] };
+        return config with { Reactors = 1, Pools = [pool with { Patience = s_patience }], Exports = [], Mounts = [NewMount(name, volume, list)] };
     }
 
     private static MountConfig NewMount(string pool, string volume, MountOptionList list) => new()

@@ -34,7 +34,7 @@ internal sealed class MountOptionList
         ["nolazytime"] = (0, MountCalls.MS_LAZYTIME),
     };
 
-    private static readonly string[] s_names = [.. s_flags.Keys, "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
+    private static readonly string[] s_names = [.. s_flags.Keys, "remount", "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
         "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "atime", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
         "no_posix_lock", "no_flock", "io_uring", "no_io_uring"];
 
@@ -54,6 +54,9 @@ internal sealed class MountOptionList
     public MountRequest Request { get; private set; }
 
     public SharingMode Sharing => _wishes.Sharing;
+
+    /// <summary>The volume is mounted already, and is to get these flags.</summary>
+    public bool IsRemount { get; private set; }
 
     public FuseServerOptions Fuse { get; private set; } = new();
 
@@ -95,6 +98,8 @@ internal sealed class MountOptionList
             case "allow_other": Request = Request with { AllowOther = true }; break;
             case "noallow_other": Request = Request with { AllowOther = false }; break;
             case "default_permissions": break; // always
+            case "remount": IsRemount = true; break;
+            case "user_id" or "group_id": break; // what mount(8) repeats from the mount table when it remounts
             case "fsname" when value.Length > 0: Request = Request with { Source = value }; break;
             case "subtype" when value.Length > 0: Request = Request with { Subtype = value }; break;
             case "volume" when value.Length > 0: Volume = value; break;

@@ -85,6 +85,9 @@ internal sealed record PoolConfig
 
     /// <summary>Make <see cref="Volumes"/> only in a pool without any: a pool that has a volume under another name is served as it is.</summary>
     public bool OnlyInEmptyPool { get; init; }
+
+    /// <summary>How long to wait for a file that another process has.</summary>
+    public TimeSpan Patience { get; init; }
 }
 
 internal sealed record ExportConfig

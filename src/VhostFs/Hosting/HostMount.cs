@@ -44,7 +44,7 @@ internal sealed class HostMount : IServing
             _mountPoint.Unmount(lazy: true);
             return $"/dev/fuse cannot be used: {started}";
         }
-        _log.Always(Scope, $"mounted volume '{volume.FileSystem.Volume.Name}'");
+        _log.Info(Scope, $"mounted volume '{volume.FileSystem.Volume.Name}'");
         return null;
     }
 

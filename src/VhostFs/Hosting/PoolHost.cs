@@ -35,10 +35,8 @@ internal sealed class PoolHost
         if (!exists && !config.Create) { return $"{bottom.FileName} does not exist; to make it, say \"create\": true here and a \"size\" in bdev '{bottom.Name}'"; }
         if (!exists && bottom.SizeBytes == 0) { return $"{bottom.FileName} does not exist; to make it, give bdev '{bottom.Name}' a \"size\""; }
         using NewFile? file = exists ? null : new NewFile(bottom.FileName);
-        IBdev bdev;
-        try { bdev = BdevFactory.Open(bdevs, config.BdevName, file); }
-        catch (BdevException e) { return e.Message; }
-        catch (InvalidOperationException e) { return e.Message; } // no memory for a malloc bdev
+        OpenResult<IBdev> opened = await OpenBdevAsync(config, bdevs, file);
+        if (opened.Value is not { } bdev) { return opened.Error!; }
         if (!isMemory && exists && bottom.SizeBytes > 0 && bottom.SizeBytes != bdev.SizeBytes)
         {
             log.Warn($"pool {config.Name}", $"{bottom.FileName} exists with {Sizes.Exact(bdev.SizeBytes)}; the size {Sizes.Exact(bottom.SizeBytes)} is for a new file and is ignored");
@@ -57,6 +55,19 @@ internal sealed class PoolHost
         }
         log.Info($"pool {config.Name}", $"open: {Sizes.Human(pool.Value.SizeBytes)}, {Sizes.Human(pool.Value.FreeBytes)} free, volumes {ConfigCheck.Names(pool.Value.Volumes.Select(v => v.Name))}");
         return host;
+    }
+
+    private static async IoTask<OpenResult<IBdev>> OpenBdevAsync(PoolConfig config, IReadOnlyList<BdevConfig> bdevs, NewFile? file)
+    {
+        TimeSpan pause = TimeSpan.FromMilliseconds(50);
+        for (TimeSpan waited = TimeSpan.Zero; ; waited += pause)
+        {
+            try { return new OpenResult<IBdev>(BdevFactory.Open(bdevs, config.BdevName, file), null); }
+            catch (BdevException e) when (e.Errno == Errno.EBUSY && waited < config.Patience) { }
+            catch (BdevException e) { return e.Message; }
+            catch (InvalidOperationException e) { return e.Message; } // no memory for a malloc bdev
+            await Reactor.Reactor.Current.DelayAsync((long)pause.TotalNanoseconds);
+        }
     }
 
     /// <summary>The file system of a volume, mounted at its first use. An empty name means the only volume.</summary>

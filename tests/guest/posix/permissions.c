@@ -28,6 +28,7 @@ void permissions(void)
     CHECK_AS(ALICE, GUESTS, "but to a group of the own", chown("file", (uid_t)-1, GUESTS) == 0);
     FAILS_AS(BOB, GUESTS, "others may not chgrp", EPERM, chown("file", (uid_t)-1, GUESTS));
     CHECK("chown -1 -1 changes nothing", chown("file", (uid_t)-1, (gid_t)-1) == 0 && stat_of("file").st_uid == ALICE && stat_of("file").st_gid == GUESTS);
+    KEEPS("nor the change time", ctime_of, "file", chown("file", (uid_t)-1, (gid_t)-1));
     CHECK("large ids", chown("file", 3000000000u, 4000000000u) == 0 && stat_of("file").st_uid == 3000000000u && stat_of("file").st_gid == 4000000000u);
     CHECK("back", chown("file", ALICE, STAFF) == 0 && chmod("file", 0600) == 0);
     MOVES("chmod moves ctime", ctime_of, "file", chmod("file", 0640));
