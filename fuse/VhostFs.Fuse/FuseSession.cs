@@ -57,17 +57,25 @@ internal sealed class FuseSession
 
     public FuseEntryOut NegativeEntry => new(0, 0, _negativeTimeout.Seconds, 0, _negativeTimeout.Nanoseconds, 0, default);
 
-    public FuseEntryOut ToEntry(in InodeAttributes attributes) => new(attributes.Inode, attributes.Generation,
-        _entryTimeout.Seconds, _attributeTimeout.Seconds, _entryTimeout.Nanoseconds, _attributeTimeout.Nanoseconds, ToAttr(attributes));
+    public FuseEntryOut ToEntry(in InodeAttributes attributes)
+    {
+        (ulong seconds, uint nanoseconds) = AttributeTimeoutOf(attributes);
+        return new FuseEntryOut(attributes.Inode, attributes.Generation, _entryTimeout.Seconds, seconds, _entryTimeout.Nanoseconds, nanoseconds, ToAttr(attributes));
+    }
 
-    public FuseAttrOut ToAttrOut(in InodeAttributes attributes) => new(_attributeTimeout.Seconds, _attributeTimeout.Nanoseconds, 0, ToAttr(attributes));
+    public FuseAttrOut ToAttrOut(in InodeAttributes attributes)
+    {
+        (ulong seconds, uint nanoseconds) = AttributeTimeoutOf(attributes);
+        return new FuseAttrOut(seconds, nanoseconds, 0, ToAttr(attributes));
+    }
 
     public FuseStatxOut ToStatxOut(in InodeAttributes attributes)
     {
         const uint basicStats = 0x7ff, birthTime = 0x800; // STATX_BASIC_STATS, STATX_BTIME
         const uint attributeMask = (uint)(FsFlags.IMMUTABLE | FsFlags.APPEND | FsFlags.NODUMP); // STATX_ATTR_* of the same names have the same bits
         uint device = attributes.DeviceNumber;
-        return new FuseStatxOut(_attributeTimeout.Seconds, _attributeTimeout.Nanoseconds, 0, 0, 0, new FuseStatx(
+        (ulong seconds, uint nanoseconds) = AttributeTimeoutOf(attributes);
+        return new FuseStatxOut(seconds, nanoseconds, 0, 0, 0, new FuseStatx(
             basicStats | birthTime, BlockSize, (uint)attributes.Flags & attributeMask, attributes.LinkCount, attributes.Uid, attributes.Gid, (ushort)attributes.Mode, 0,
             attributes.Inode, (ulong)attributes.SizeBytes, (ulong)attributes.Blocks512, attributeMask,
             ToStatxTime(attributes.AccessTime), ToStatxTime(attributes.BirthTime), ToStatxTime(attributes.ChangeTime), ToStatxTime(attributes.ModifyTime),
@@ -88,6 +96,14 @@ internal sealed class FuseSession
     };
 
     private const uint BlockSize = 4096;
+
+    // Writes take set-id bits away here (HANDLE_KILLPRIV_V2), and the kernel does not look at the mode again after them: it must not keep one with such bits.
+    private (ulong Seconds, uint Nanoseconds) AttributeTimeoutOf(in InodeAttributes attributes)
+    {
+        const uint setUserId = 0x800, setGroupId = 0x400;
+        bool mayLoseBits = (attributes.Mode & FuseFlags.S_IFMT) == FuseFlags.S_IFREG && (attributes.Mode & (setUserId | setGroupId)) != 0 && Has(FuseInitFlags.HANDLE_KILLPRIV_V2);
+        return mayLoseBits ? default : _attributeTimeout;
+    }
 
     private static FuseAttr ToAttr(in InodeAttributes a) => new(a.Inode, (ulong)a.SizeBytes, (ulong)a.Blocks512,
         (ulong)a.AccessTime.Seconds, (ulong)a.ModifyTime.Seconds, (ulong)a.ChangeTime.Seconds,

@@ -15,6 +15,8 @@ internal sealed class FakeFileSystem : IFileSystem, IFileLocks
     /// <summary>Off for allocation tests.</summary>
     public bool Records { get; set; } = true;
 
+    public uint Mode { get; set; } = Attributes.Mode;
+
     /// <summary>Answer of every operation when set.</summary>
     public Errno Error { get; set; }
 
@@ -60,7 +62,7 @@ internal sealed class FakeFileSystem : IFileSystem, IFileLocks
 
     private static string Text(FuseCaller c) => $"{c.Uid}:{c.Gid}:{c.Pid}";
 
-    private FsResult<InodeAttributes> Entry => Error != Errno.None ? Error : Attributes;
+    private FsResult<InodeAttributes> Entry => Error != Errno.None ? Error : Attributes with { Mode = Mode };
 
     private FsResult<CreatedFile> Created => Error != Errno.None ? Error : new CreatedFile(Attributes, 0xFEED);
 

@@ -196,6 +196,20 @@ public class FuseOpcodeTests
         Assert.Equal(expected, client.Call(opcode, 9, new byte[64]).Errno);
     }
 
+    [Theory]
+    [InlineData(0x89EDu, 0ul)] // suid
+    [InlineData(0x85E5u, 0ul)] // sgid
+    [InlineData(0x81EDu, 3ul)]
+    [InlineData(0x45EDu, 3ul)] // a directory's bits stay
+    public void A_mode_that_a_write_may_change_is_not_cached(uint mode, ulong seconds)
+    {
+        using var client = new FuseClient(options: new FuseServerOptions { AttributeTimeout = TimeSpan.FromSeconds(3) });
+        client.FileSystem.Mode = mode;
+        Assert.Equal(seconds, client.Call(FuseOpcode.LOOKUP, 1, Name("x")).As<FuseEntryOut>().AttributeSeconds);
+        Assert.Equal(seconds, client.Call(FuseOpcode.GETATTR, 1, new byte[16]).As<FuseAttrOut>().AttributeSeconds);
+        Assert.Equal(seconds, client.Call(FuseOpcode.STATX, 1, new byte[24]).As<FuseStatxOut>().AttributeSeconds);
+    }
+
     [Fact]
     public void Attributes_travel_field_by_field()
     {
