@@ -81,7 +81,7 @@ public sealed class DebianTests
         Assert.Equal("", Succeed("dpkg", $"--root={root}", "--audit"));
         Assert.Equal("", Succeed("dpkg", $"--root={root}", "--verify"));
         Assert.Equal(count, Succeed("dpkg-query", $"--admindir={root}/var/lib/dpkg", "-W", "-f", "${db:Status-Abbrev}\n").Split('\n').Count(line => line.StartsWith("ii", StringComparison.Ordinal)));
-        Assert.Equal("works", Succeed("chroot", root, "/bin/sh", "-c", "perl -e 'print \"works\"'"));
+        Assert.Equal("works\n", Succeed("chroot", root, "/bin/sh", "-c", "perl -e 'print \"works\"'"));
     }
 
     private static string Succeed(string program, params string[] arguments)
