@@ -47,6 +47,13 @@ public sealed class FuseServer
     /// <summary>The bug that ended this session, if one did.</summary>
     public Exception? Fault { get; private set; }
 
+    /// <summary>Raised when a session begins: INIT was answered, or one was resumed.</summary>
+    public event Action<FuseNegotiated>? Started
+    {
+        add => _session.Started += value;
+        remove => _session.Started -= value;
+    }
+
     /// <summary>Serves one request; it completes before this returns or later on this reactor.</summary>
     public void Handle(FuseRequest request)
     {

@@ -31,6 +31,9 @@ internal sealed class FuseSession
     /// <summary>Counts sessions: a reference made by a request of an earlier epoch belongs to nobody and is taken back.</summary>
     public uint Epoch { get; private set; }
 
+    /// <summary>Raised when a session begins.</summary>
+    public event Action<FuseNegotiated>? Started;
+
     public FuseInitFlags Flags => Negotiated.GetValueOrDefault().Flags;
 
     public bool IsCurrent(uint epoch) => epoch == Epoch && Negotiated is not null;
@@ -43,6 +46,7 @@ internal sealed class FuseSession
     {
         Invariant.That(Negotiated is null);
         Negotiated = negotiated;
+        Started?.Invoke(negotiated);
     }
 
     public void End()

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -71,6 +72,14 @@ public sealed class DeviceChannel : IDisposable
 
     /// <summary>Finishes what is under way and refuses what comes later, before the connection of a mount that is in use is aborted.</summary>
     public async IoTask<bool> DrainQueuesAsync() => _queues is null || await _queues.DrainAsync();
+
+    /// <summary>Has the kernel send again what was read from this device and never answered, by a process that is dead. EINVAL: a kernel before 6.9.</summary>
+    /// <remarks>Such a request may have been done already; the high bit of its unique number says that it comes again.</remarks>
+    public Errno Resend()
+    {
+        var notification = new FuseOutHeader(FuseOutHeader.Size, (int)FuseNotifyCode.RESEND, 0);
+        return FileCalls.Write(_device, MemoryMarshal.AsBytes(new ReadOnlySpan<FuseOutHeader>(in notification))).Errno;
+    }
 
     /// <summary>Takes nothing more, finishes what is under way, and closes the device: whoever still uses the mount gets ENOTCONN.</summary>
     /// <remarks>With io_uring it waits for the end of the connection (<see cref="IsOverUring"/>).</remarks>

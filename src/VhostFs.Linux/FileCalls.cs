@@ -7,6 +7,7 @@ public readonly record struct FileStatus(uint Mode, long SizeBytes, long Blocks5
 {
     private const uint TypeMask = 0xF000; // S_IFMT
     public bool IsRegularFile => (Mode & TypeMask) == 0x8000;
+    public bool IsCharacterDevice => (Mode & TypeMask) == 0x2000;
     public bool IsBlockDevice => (Mode & TypeMask) == 0x6000;
     public bool IsDirectory => (Mode & TypeMask) == 0x4000;
     public bool IsSocket => (Mode & TypeMask) == 0xC000;
@@ -262,6 +263,28 @@ public static unsafe partial class FileCalls
 
     public static Errno AddSeals(SafeHandle fd, int seals) => Fcntl(fd, F_ADD_SEALS, seals).Errno;
 
+    /// <summary>Waits for <paramref name="events"/>, an error or the end; the value is the number of descriptors with news: 0 when the time is up.</summary>
+    public static IoResult Poll(SafeHandle fd, short events, int timeoutMs)
+    {
+        bool added = false;
+        try
+        {
+            fd.DangerousAddRef(ref added);
+            while (true)
+            {
+                var poll = new PollFd { Fd = (int)fd.DangerousGetHandle(), Events = events };
+                int ready = PollCore(&poll, 1, timeoutMs);
+                if (ready >= 0) { return new IoResult(ready); }
+                Errno errno = LastErrno();
+                if (errno != Errno.EINTR) { return errno; }
+            }
+        }
+        finally
+        {
+            if (added) { fd.DangerousRelease(); }
+        }
+    }
+
     public static Errno Unlink(string path) => UnlinkCore(path) == 0 ? Errno.None : LastErrno();
 
     private static IoResult Fcntl(SafeHandle fd, int command, nint argument)
@@ -290,6 +313,9 @@ public static unsafe partial class FileCalls
             if (added) { fd.DangerousRelease(); }
         }
     }
+
+    [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
+    private static partial int PollCore(PollFd* fds, nuint count, int timeoutMs);
 
     [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int OpenCore(string path, int flags, int mode);
@@ -340,6 +366,13 @@ public static unsafe partial class FileCalls
     private static partial int UnlinkCore(string path);
 
     /// <summary><c>struct statx</c>, as far as it is used; the same on every architecture.</summary>
+    private struct PollFd
+    {
+        public int Fd;
+        public short Events;
+        public short Returned;
+    }
+
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     private struct Statx
     {

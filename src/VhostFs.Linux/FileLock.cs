@@ -28,9 +28,10 @@ public static partial class FileLock
 
     public static Errno Unlock(SafeFd fd) => FlockCore(fd, LOCK_UN) == 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
 
+    /// <summary>The process that has a lock on this file, without asking for one; 0: none, or it cannot be found.</summary>
     // proc_locks(5): "1: FLOCK  ADVISORY  WRITE 1234 fe:00:56789 0 EOF". Some file systems (btrfs) show a device number there that
     // stat does not, so a match of the inode alone is taken when there is no better one.
-    private static int FindOwner(SafeFd fd)
+    public static int FindOwner(SafeFd fd)
     {
         if (FileCalls.Status(fd, out FileStatus status) != Errno.None) { return 0; }
         string device = string.Create(CultureInfo.InvariantCulture, $"{status.DeviceMajor:x2}:{status.DeviceMinor:x2}");

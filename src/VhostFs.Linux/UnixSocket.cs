@@ -3,6 +3,9 @@ using System.Text;
 
 namespace VhostFs.Linux;
 
+/// <summary><c>struct ucred</c>: as the kernel knows it, and not as anybody says.</summary>
+public readonly record struct PeerCredentials(int Pid, uint Uid, uint Gid);
+
 /// <summary>Unix stream sockets that carry file descriptors. All are non-blocking: EAGAIN means wait in the ring and try again.</summary>
 public static unsafe partial class UnixSocket
 {
@@ -18,6 +21,7 @@ public static unsafe partial class UnixSocket
     private const int SOCK_CLOEXEC = 0x80000;
     private const int SOL_SOCKET = 1;
     private const int SCM_RIGHTS = 1;
+    private const int SO_PEERCRED = 17;
     private const int MSG_CTRUNC = 8;
     private const int MSG_DONTWAIT = 0x40;
     private const int MSG_NOSIGNAL = 0x4000;
@@ -99,7 +103,7 @@ public static unsafe partial class UnixSocket
 
     /// <summary>Receives bytes and the descriptors that came with them. 0 bytes: the peer closed. More descriptors than
     /// <paramref name="fds"/> holds: all are closed and EMSGSIZE is returned. The caller owns what is in <paramref name="fds"/>.</summary>
-    public static IoResult Receive(SafeFd socket, Span<byte> data, Span<int> fds, out int fdCount)
+    public static IoResult Receive(SafeHandle socket, Span<byte> data, Span<int> fds, out int fdCount)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(fds.Length, MaxFdsPerMessage);
         fdCount = 0;
@@ -131,7 +135,7 @@ public static unsafe partial class UnixSocket
     }
 
     /// <summary>Sends bytes and, with the first of them, descriptors (which the caller keeps). May be short, as send is: descriptors have gone when any byte has.</summary>
-    public static IoResult Send(SafeFd socket, ReadOnlySpan<byte> data, ReadOnlySpan<int> fds)
+    public static IoResult Send(SafeHandle socket, ReadOnlySpan<byte> data, ReadOnlySpan<int> fds)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(fds.Length, MaxFdsPerMessage);
         int controlBytes = ControlSpace(fds.Length);
@@ -153,6 +157,20 @@ public static unsafe partial class UnixSocket
                 if (errno != Errno.EINTR) { return errno; }
             }
         }
+    }
+
+    /// <summary>Who is at the other end: who connected, or, after connecting, who listens there.</summary>
+    public static Errno PeerCredentials(SafeHandle socket, out PeerCredentials peer)
+    {
+        peer = default;
+        int length = sizeof(PeerCredentials);
+        fixed (PeerCredentials* target = &peer) { return GetSockOptCore(socket, SOL_SOCKET, SO_PEERCRED, target, &length) == 0 ? Errno.None : LastErrno(); }
+    }
+
+    /// <summary>Removes a socket file to which nobody listens any more; everything else stays.</summary>
+    public static void RemoveStale(string path)
+    {
+        if (IsStale(path)) { FileCalls.Unlink(path); }
     }
 
     private static void TakeFds(in MessageHeader header, Span<int> fds, ref int fdCount, ref bool overflow)
@@ -243,6 +261,9 @@ public static unsafe partial class UnixSocket
 
     [LibraryImport("libc", EntryPoint = "accept4", SetLastError = true)]
     private static partial int Accept4Core(SafeHandle socket, void* address, void* length, int flags);
+
+    [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
+    private static partial int GetSockOptCore(SafeHandle socket, int level, int option, void* value, int* length);
 
     [LibraryImport("libc", EntryPoint = "recvmsg", SetLastError = true)]
     private static partial nint RecvMsgCore(SafeHandle socket, MessageHeader* header, int flags);

@@ -104,7 +104,7 @@ public sealed class SharingTests
         List<ConfigError> errors = [];
         MountOptionList list = MountOptionList.Read(["sharing=shared-ro"], Request, errors, []);
         Assert.Empty(errors);
-        Assert.True(list.Fuse.ReadOnly);
+        Assert.True(list.Wishes.Settle().ReadOnly);
         Assert.NotEqual(0UL, list.Request.Flags & MountCalls.MS_RDONLY);
     }
 

@@ -18,11 +18,12 @@ internal static class MountCommand
         var options = new Option<string[]>("-o") { Description = "ro, allow_other, noatime, fsname=NAME, volume=NAME, cache=auto|always|never|metadata, writeback, ...", HelpName = "option,...", Arity = ArgumentArity.OneOrMore };
         Option<string> config = Declare.Text("--config", "file", "Take pool and bdevs from this configuration file; its exports are not served");
         Option<BdevCache> diskCache = Declare.Choice("--disk-cache", ConfigNames.BdevCaches, "Whether the host caches the image file (default: auto, which avoids it)");
+        Option<string> rpcSocket = Declare.Text("--rpc-socket", "path", "Mount through the daemon that listens there (default: the one that has the pool, if there is one)", "-r");
         Option<bool> foreground = Declare.Flag("--foreground", "Stay in the foreground (the default)");
         Option<bool> background = Declare.Flag(Background.Option, "Return when the volume is mounted; another process serves it");
         Option<LogLevel> logLevel = Declare.Choice("--log-level", ConfigNames.LogLevels, "How much to log (default: info)");
         logLevel.DefaultValueFactory = _ => LogLevel.Info;
-        var command = new Command("mount", "Mount a volume on this host, until it is unmounted or SIGTERM") { source, target, options, config, diskCache, foreground, background, logLevel };
+        var command = new Command("mount", "Mount a volume on this host, until it is unmounted or SIGTERM") { source, target, options, config, diskCache, rpcSocket, foreground, background, logLevel };
         command.SetAction(async (parsed, _) =>
         {
             var errors = new List<ConfigError>();
@@ -44,7 +45,7 @@ internal static class MountCommand
             Background.Detach();
             var log = new Log(terminal.Error, parsed.GetValue(logLevel));
             foreach (string note in notes) { log.Info("", note); }
-            return await Daemon.RunAsync(serve, log, terminal.Output);
+            return await RunAsync(serve, parsed.GetValue(rpcSocket) ?? "", log, terminal);
         });
         return command;
     }
@@ -55,6 +56,23 @@ internal static class MountCommand
         if (wrong.Length == 0) { return ExitCode.Ok; }
         terminal.Fail(wrong);
         return ExitCode.Failure;
+    }
+
+    /// <summary>Through the daemon that has the pool; in a process of its own when nobody has it.</summary>
+    private static async Task<int> RunAsync(ServeConfig serve, string rpcSocket, Log log, Terminal terminal)
+    {
+        string file = BdevFactory.Bottom(serve.Bdevs, serve.Pools[0].BdevName).FileName;
+        if (file.Length > 0 || rpcSocket.Length > 0)
+        {
+            var daemons = new DaemonFinder(file, rpcSocket);
+            if (daemons.TryConnect(out string error) is { } daemon) { return await MountHolder.RunAsync(serve.Mounts[0], daemons, daemon, log); }
+            if (rpcSocket.Length > 0)
+            {
+                log.Error("", error);
+                return ExitCode.Failure;
+            }
+        }
+        return await Daemon.RunAsync(serve, log, terminal.Output);
     }
 
     private static ServeConfig FromImage(string source, BdevCache cache, MountOptionList list)
@@ -95,7 +113,7 @@ internal static class MountCommand
         Pool = pool,
         Volume = volume,
         Request = list.Request,
-        Sharing = list.Sharing,
-        Fuse = list.Fuse,
+        Wishes = list.Wishes,
+        ReconnectTime = list.ReconnectTime,
     };
 }

@@ -34,7 +34,7 @@ internal sealed class MountOptionList
         ["nolazytime"] = (0, MountCalls.MS_LAZYTIME),
     };
 
-    private static readonly string[] s_names = [.. s_flags.Keys, "remount", "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read",
+    private static readonly string[] s_names = [.. s_flags.Keys, "remount", "allow_other", "noallow_other", "default_permissions", "fsname", "subtype", "volume", "max_read", "reconnect",
         "entry_timeout", "attr_timeout", "negative_timeout", "sharing", "atime", "cache", "writeback", "no_xattr", "no_posix_acl", "no_readdirplus", "security_label", "allow_mmap",
         "no_posix_lock", "no_flock", "io_uring", "no_io_uring"];
 
@@ -53,12 +53,13 @@ internal sealed class MountOptionList
 
     public MountRequest Request { get; private set; }
 
-    public SharingMode Sharing => _wishes.Sharing;
+    public FuseWishes Wishes => _wishes;
 
     /// <summary>The volume is mounted already, and is to get these flags.</summary>
     public bool IsRemount { get; private set; }
 
-    public FuseServerOptions Fuse { get; private set; } = new();
+    /// <summary>How long a mount waits for a daemon to come back.</summary>
+    public TimeSpan ReconnectTime { get; private set; } = TimeSpan.FromMinutes(1);
 
     public static MountOptionList Read(IEnumerable<string> values, MountRequest request, List<ConfigError> errors, List<string> notes)
     {
@@ -69,9 +70,9 @@ internal sealed class MountOptionList
         AccessTimeMode accessTimes = (flags & MountCalls.MS_NOATIME) != 0 ? AccessTimeMode.Off : (flags & MountCalls.MS_STRICTATIME) != 0 ? AccessTimeMode.Strict : AccessTimeMode.Relative;
         list._wishes = list._wishes with { Others = list._wishes.Others with { AccessTimes = accessTimes } };
         list._wishes = LegacyOptions.Apply(list._serverOptions, list._wishes, errors, notes);
-        list.Fuse = list._wishes.Settle();
-        if (list.Fuse.ReadOnly) { list.Request = list.Request with { Flags = list.Request.Flags | MountCalls.MS_RDONLY }; }
-        if (ConfigCheck.OptionsError(list.Sharing, list.Fuse) is { } contradiction) { list.Fail(contradiction.Key, contradiction.Message); }
+        FuseServerOptions fuse = list._wishes.Settle();
+        if (fuse.ReadOnly) { list.Request = list.Request with { Flags = list.Request.Flags | MountCalls.MS_RDONLY }; }
+        if (ConfigCheck.OptionsError(list.Wishes.Sharing, fuse) is { } contradiction) { list.Fail(contradiction.Key, contradiction.Message); }
         return list;
     }
 
@@ -109,6 +110,7 @@ internal sealed class MountOptionList
                 break;
             case "io_uring": Request = Request with { Transport = MountTransport.Uring }; break;
             case "no_io_uring": Request = Request with { Transport = MountTransport.ReadWrite }; break;
+            case "reconnect": ReconnectTime = Seconds(name, value) ?? ReconnectTime; break;
             case "entry_timeout": _wishes = _wishes with { EntryTimeout = Seconds(name, value) }; break;
             case "attr_timeout": _wishes = _wishes with { AttributeTimeout = Seconds(name, value) }; break;
             case "negative_timeout": _wishes = _wishes with { NegativeTimeout = Seconds(name, value) }; break;

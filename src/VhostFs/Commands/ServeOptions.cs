@@ -41,6 +41,8 @@ internal sealed class ServeOptions
         _logLevel = Declare.Choice("--log-level", levels, "How much to log (default: info)");
     }
 
+    private readonly Option<string> _rpcSocket = Declare.Text("--rpc-socket", "path", "Listen for JSON-RPC there (default: vhostfs/PID.sock in the runtime directory)", "-r");
+
     public Argument<string?> ConfigPath { get; } = new("config.json") { Description = "Serve what this file describes", Arity = ArgumentArity.ZeroOrOne };
 
     public Option<bool> CheckConfig { get; } = Declare.Flag("--check-config", "Say whether the configuration is right, and end");
@@ -56,7 +58,7 @@ internal sealed class ServeOptions
     public void AddTo(Command command)
     {
         command.Arguments.Add(ConfigPath);
-        foreach (Option option in (Option[])[.. VolumeOptions, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
+        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
         // A mistyped option would be taken for the name of the file.
         ConfigPath.Validators.Add(result =>
         {
@@ -81,7 +83,8 @@ internal sealed class ServeOptions
             config = errors.Count == 0 ? ConfigFile.Load(file, errors) : null;
         }
         else { config = ReadVolume(parsed, errors, notes); }
-        return errors.Count > 0 || config is null ? null : level is null ? config : config with { LogLevel = level };
+        if (errors.Count > 0 || config is null) { return null; }
+        return config with { LogLevel = level ?? config.LogLevel, RpcSocket = parsed.GetValue(_rpcSocket) is { } socket ? Path.GetFullPath(socket) : "" };
     }
 
     private ServeConfig? ReadVolume(ParseResult parsed, List<ConfigError> errors, List<string> notes)

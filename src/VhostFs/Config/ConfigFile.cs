@@ -1,5 +1,4 @@
 using VhostFs.Bdev;
-using VhostFs.Fuse;
 
 namespace VhostFs.Config;
 
@@ -137,7 +136,7 @@ internal static class ConfigFile
         string volume = written[(slash + 1)..];
         if (written.Length > 0 && pool.Length == 0) { section.Fail(section.At("volume"), $"which pool? write \"pool/{volume}\"; pools here: {ConfigCheck.Names(pools.Select(p => p.Name))}"); }
         string socket = section.OptionalText("socket") ?? "";
-        FuseWishes wishes = ReadFuse(section);
+        FuseWishes wishes = FuseSection.Read(section);
         var export = new ExportConfig
         {
             Where = section.Where,
@@ -154,34 +153,5 @@ internal static class ConfigFile
         };
         section.End();
         return export;
-    }
-
-    private static FuseWishes ReadFuse(ConfigSection section)
-    {
-        bool xattr = section.Flag("xattr", true);
-        FuseCacheMode cache = section.Choice("cache", FuseCacheMode.Auto, ConfigNames.CacheModes);
-        return new FuseWishes
-        {
-            Sharing = section.Choice("sharing", SharingMode.Unsaid, ConfigNames.SharingModes),
-            Cache = section.Has("cache") ? cache : null,
-            EntryTimeout = section.Seconds("entry_timeout"),
-            AttributeTimeout = section.Seconds("attr_timeout"),
-            NegativeTimeout = section.Seconds("negative_timeout"),
-            Writeback = section.OptionalFlag("writeback"),
-            ReadOnly = section.OptionalFlag("readonly"),
-            ReadDirectoryPlus = section.OptionalFlag("readdirplus"),
-            PosixLocks = section.OptionalFlag("posix_lock"),
-            FlockLocks = section.OptionalFlag("flock"),
-            Others = new FuseServerOptions
-            {
-                Xattr = xattr,
-                PosixAcl = section.Flag("posix_acl", xattr),
-                SecurityLabel = section.Flag("security_label", false),
-                KillPrivilegesV2 = section.Flag("killpriv_v2", true),
-                AnnounceSubmounts = section.Flag("announce_submounts", false),
-                AllowMmap = section.Flag("allow_mmap", false),
-                AccessTimes = section.Choice("atime", AccessTimeMode.Relative, ConfigNames.AccessTimeModes),
-            },
-        };
     }
 }

@@ -88,6 +88,9 @@ internal sealed class ConfigSection
         return otherwise;
     }
 
+    /// <summary>An object; null when absent.</summary>
+    public ConfigSection? Section(string key) => Find(key, ConfigNodeKind.Object, "an object { ... }") is { } value ? new ConfigSection(value, _errors) : null;
+
     /// <summary>The objects of a list, or none.</summary>
     public IEnumerable<ConfigSection> List(string key)
     {

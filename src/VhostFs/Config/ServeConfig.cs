@@ -19,6 +19,9 @@ internal sealed record ServeConfig
     public IReadOnlyList<ExportConfig> Exports { get; init; } = [];
 
     public IReadOnlyList<MountConfig> Mounts { get; init; } = [];
+
+    /// <summary>Where to listen for JSON-RPC; empty: where processes of this host look; null: nowhere.</summary>
+    public string? RpcSocket { get; init; }
 }
 
 internal enum BdevKind
@@ -125,6 +128,8 @@ internal sealed record MountConfig
     /// <summary>Empty: the only volume of the pool.</summary>
     public string Volume { get; init; } = "";
     public required MountRequest Request { get; init; }
-    public SharingMode Sharing { get; init; }
-    public FuseServerOptions Fuse { get; init; } = new();
+    public FuseWishes Wishes { get; init; } = new();
+
+    /// <summary>How long a mount that a daemon serves waits for another one when that one has gone.</summary>
+    public TimeSpan ReconnectTime { get; init; }
 }

@@ -2,6 +2,7 @@ using VhostFs.Blobstore;
 using VhostFs.Config;
 using VhostFs.Linux;
 using VhostFs.Reactor;
+using VhostFs.Rpc;
 
 namespace VhostFs.Hosting;
 
@@ -22,11 +23,14 @@ internal sealed class Daemon
     private readonly List<NodeCache> _nodeCaches = [];
     private readonly List<(PoolHost Host, Reactor.Reactor Reactor)> _pools = [];
     private readonly List<IServing> _serving = [];
+    private readonly AttachedMounts _attached;
+    private RpcServer? _control;
 
     private Daemon(ServeConfig config, Log log)
     {
         _config = config;
         _log = log;
+        _attached = new AttachedMounts(_pools, log);
     }
 
     /// <summary>Serves until a signal, or until everything has ended by itself; returns the exit status.</summary>
@@ -36,7 +40,7 @@ internal sealed class Daemon
         // Image files and sockets are for this user alone, unless --socket-group says otherwise.
         SocketAccess.SetUmask(Convert.ToInt32("077", 8));
         var daemon = new Daemon(config, log);
-        bool serving = daemon.TryStartReactors() && await daemon.StartAsync();
+        bool serving = daemon.TryStartReactors() && await daemon.StartAsync() && daemon.TryStartControl();
         if (serving)
         {
             daemon.PrintOptions(output);
@@ -101,6 +105,25 @@ internal sealed class Daemon
         return _serving.Count > 0;
     }
 
+    /// <summary>False when a socket was asked for and cannot be had; where none was asked for, guests are served without.</summary>
+    private bool TryStartControl()
+    {
+        if (_config.RpcSocket is null) { return true; }
+        bool isAskedFor = _config.RpcSocket.Length > 0;
+        string error = "";
+        string? path = isAskedFor ? _config.RpcSocket : RuntimeDirectory.TryMakePath(out error);
+        if (path is not null)
+        {
+            var methods = new Dictionary<string, RpcMethod>(StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
+            Errno started = RpcServer.Start(path, methods, _log, out _control);
+            error = started == Errno.EADDRINUSE ? $"somebody listens on {path} already" : $"cannot listen on {path}: {started}";
+        }
+        if (_control is not null) { _log.Debug("rpc", $"listening on {path}"); }
+        else if (isAskedFor) { _log.Error("rpc", error); }
+        else { _log.Info("rpc", $"no control socket, so nothing can be mounted through this process: {error}"); }
+        return _control is not null || !isAskedFor;
+    }
+
     private void PrintOptions(TextWriter output)
     {
         try
@@ -118,6 +141,7 @@ internal sealed class Daemon
     /// <summary>Ends every pool with its exports, all at the same time. True when everything that was acknowledged is durable.</summary>
     private async Task<bool> StopAsync()
     {
+        _control?.Dispose();
         bool[] clean = await Task.WhenAll(_pools.Select(p => StopPoolAsync(p.Host, p.Reactor)));
         bool all = clean.All(c => c);
         // A reactor on which something hangs is left to the end of the process.
@@ -143,7 +167,7 @@ internal sealed class Daemon
         IServing[] serving = [.. _serving.Where(s => s.PoolName == host.Name)];
         try
         {
-            await Task.WhenAll(serving.Select(s => s.StopAsync(reactor))).WaitAsync(s_drainTime);
+            await Task.WhenAll([_attached.StopAsync(host.Name, reactor), .. serving.Select(s => s.StopAsync(reactor))]).WaitAsync(s_drainTime);
             Errno closed = await reactor.InvokeAsync(host.CloseAsync).WaitAsync(s_drainTime);
             return closed == Errno.None ? null : $"writing it out failed ({closed})";
         }

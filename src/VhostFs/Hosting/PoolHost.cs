@@ -14,13 +14,15 @@ internal sealed record ServedVolume(Blobfs.Blobfs FileSystem, VolumeClaims Claim
 internal sealed class PoolHost
 {
     private readonly PoolConfig _config;
+    private readonly BdevConfig _bottom;
     private readonly IBdev _bdev;
     private readonly Pool _pool;
     private readonly Dictionary<string, ServedVolume> _mounted = new(StringComparer.Ordinal);
 
-    private PoolHost(PoolConfig config, IBdev bdev, Pool pool)
+    private PoolHost(PoolConfig config, BdevConfig bottom, IBdev bdev, Pool pool)
     {
         _config = config;
+        _bottom = bottom;
         _bdev = bdev;
         _pool = pool;
     }
@@ -47,7 +49,7 @@ internal sealed class PoolHost
             bdev.Dispose();
             return pool.Error!;
         }
-        var host = new PoolHost(config, bdev, pool.Value);
+        var host = new PoolHost(config, bottom, bdev, pool.Value);
         if (await host.CreateVolumesAsync(log) is { } error)
         {
             await host.CloseAsync();
@@ -88,6 +90,19 @@ internal sealed class PoolHost
         var served = new ServedVolume(mounted.Value, new VolumeClaims(name));
         _mounted.Add(name, served);
         return served;
+    }
+
+    /// <summary>Whether this path leads to the pool's file or device. From any thread.</summary>
+    public bool IsOn(string path) => _bottom.FileName.Length > 0 && TryIdentify(_bottom.FileName, out FileStatus ours) && TryIdentify(path, out FileStatus theirs)
+        && (ours.IsBlockDevice
+            ? theirs.IsBlockDevice && (ours.RdevMajor, ours.RdevMinor) == (theirs.RdevMajor, theirs.RdevMinor)
+            : (ours.DeviceMajor, ours.DeviceMinor, ours.Inode) == (theirs.DeviceMajor, theirs.DeviceMinor, theirs.Inode));
+
+    private static bool TryIdentify(string path, out FileStatus status)
+    {
+        status = default;
+        Errno opened = FileCalls.Open(path, FileCalls.O_PATH, 0, out SafeFd file);
+        using (file) { return opened == Errno.None && FileCalls.Status(file, out status) == Errno.None; }
     }
 
     /// <summary>Makes everything durable and lets go of the file. No session uses a volume any more.</summary>

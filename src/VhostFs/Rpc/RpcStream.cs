@@ -1,0 +1,88 @@
+using System.Net.Sockets;
+using VhostFs.Linux;
+
+namespace VhostFs.Rpc;
+
+/// <summary>One end of a unix stream of JSON values, which may bring file descriptors along. Both sides use it.</summary>
+/// <remarks>Bounds: a value of <see cref="MaxValueBytes"/>, <see cref="MaxDescriptors"/> descriptors that nobody has taken. Beyond them the stream is over.</remarks>
+internal sealed class RpcStream : IDisposable
+{
+    public const int MaxValueBytes = 256 << 10;
+    public const int MaxDescriptors = 16;
+    private const int FirstBufferBytes = 4096;
+
+    private readonly Socket _socket;
+    private readonly Queue<SafeFd> _descriptors = new();
+    private byte[] _buffer = new byte[FirstBufferBytes];
+    private int _length;
+    private int _consumed;
+
+    /// <param name="socket">Connected; the stream owns it.</param>
+    public RpcStream(Socket socket) => _socket = socket;
+
+    /// <summary>The next object or list; empty at the end of the stream. Valid until the next call.</summary>
+    /// <exception cref="RpcException">What comes is no JSON value, or too much.</exception>
+    /// <exception cref="SocketException">The connection is broken.</exception>
+    public async Task<ReadOnlyMemory<byte>> ReadAsync(CancellationToken cancel = default)
+    {
+        _buffer.AsSpan(_consumed, _length - _consumed).CopyTo(_buffer);
+        _length -= _consumed;
+        _consumed = 0;
+        var scanner = default(JsonValueScanner);
+        while (true)
+        {
+            switch (scanner.Scan(_buffer.AsSpan(0, _length)))
+            {
+                case JsonScan.Complete:
+                    _consumed = scanner.Limit;
+                    return _buffer.AsMemory(scanner.Start, scanner.Limit - scanner.Start);
+                case JsonScan.Malformed:
+                    throw new RpcException(RpcErrorCode.ParseError, "this is not JSON: an object or a list is expected");
+            }
+            if (_length == MaxValueBytes) { throw new RpcException(RpcErrorCode.InvalidRequest, $"a request has more than {MaxValueBytes} bytes"); }
+            if (_length == _buffer.Length) { Array.Resize(ref _buffer, Math.Min(2 * _buffer.Length, MaxValueBytes)); }
+            if (!await ReceiveAsync(cancel)) { return default; }
+        }
+    }
+
+    /// <summary>Sends one value; the caller keeps <paramref name="descriptor"/>.</summary>
+    public async Task WriteAsync(ReadOnlyMemory<byte> value, SafeFd? descriptor = null)
+    {
+        if (descriptor is not null)
+        {
+            // Nothing waits in a new connection's buffer, so there is room for the byte that carries it.
+            IoResult sent = UnixSocket.Send(_socket.SafeHandle, value.Span[..1], [descriptor.Fd]);
+            if (sent.IsError) { throw new SocketException((int)sent.Errno); }
+            value = value[1..];
+        }
+        while (value.Length > 0) { value = value[await _socket.SendAsync(value, SocketFlags.None)..]; }
+    }
+
+    /// <summary>The next descriptor that came; null when there is none. The caller owns it.</summary>
+    public SafeFd? TakeDescriptor() => _descriptors.TryDequeue(out SafeFd? descriptor) ? descriptor : null;
+
+    public void CloseDescriptors()
+    {
+        while (_descriptors.TryDequeue(out SafeFd? descriptor)) { descriptor.Dispose(); }
+    }
+
+    public void Dispose()
+    {
+        CloseDescriptors();
+        _socket.Dispose();
+    }
+
+    private async Task<bool> ReceiveAsync(CancellationToken cancel)
+    {
+        // The runtime's sockets wait, but know nothing of descriptors: a look without taking first, then recvmsg(2).
+        byte[] look = new byte[1];
+        if (await _socket.ReceiveAsync(look, SocketFlags.Peek, cancel) == 0) { return false; }
+        int[] descriptors = new int[MaxDescriptors];
+        IoResult received = UnixSocket.Receive(_socket.SafeHandle, _buffer.AsSpan(_length), descriptors, out int count);
+        foreach (int descriptor in descriptors.AsSpan(0, count)) { _descriptors.Enqueue(new SafeFd(descriptor)); }
+        if (_descriptors.Count > MaxDescriptors || received.Errno == Errno.EMSGSIZE) { throw new RpcException(RpcErrorCode.InvalidRequest, $"more than {MaxDescriptors} descriptors"); }
+        if (received.IsError && received.Errno != Errno.EAGAIN) { throw new SocketException((int)received.Errno); }
+        _length += Math.Max(received.Value, 0);
+        return received.Value != 0;
+    }
+}
