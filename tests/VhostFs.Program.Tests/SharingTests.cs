@@ -1,3 +1,4 @@
+using System.Text;
 using VhostFs.Commands;
 using VhostFs.Config;
 using VhostFs.Fuse;
@@ -46,7 +47,7 @@ public sealed class SharingTests
     [InlineData("no_posix_lock", false, true)]
     public void A_host_mount_shares_locks_unless_it_is_alone(string options, bool posix, bool flock)
     {
-        FuseServerOptions fuse = MountOptionList.Read([options], Request, [], []).Fuse;
+        FuseServerOptions fuse = MountOptionList.Read([options], Request, [], []).Wishes.Settle();
         Assert.Equal((posix, flock), (fuse.PosixLocks, fuse.FlockLocks));
     }
 
@@ -61,7 +62,7 @@ public sealed class SharingTests
     public void A_host_mount_keeps_access_times_as_its_options_say(string options, AccessTimeMode expected)
     {
         var errors = new List<ConfigError>();
-        Assert.Equal(expected, MountOptionList.Read([options], Request, errors, []).Fuse.AccessTimes);
+        Assert.Equal(expected, MountOptionList.Read([options], Request, errors, []).Wishes.Settle().AccessTimes);
         Assert.Empty(errors);
     }
 
@@ -85,6 +86,30 @@ public sealed class SharingTests
         Assert.Equal((false, TimeSpan.FromSeconds(3), s_day), (fuse.Writeback, fuse.AttributeTimeout, fuse.EntryTimeout));
         fuse = new FuseWishes { Sharing = SharingMode.Shared, Cache = FuseCacheMode.Metadata }.Settle();
         Assert.Equal((FuseCacheMode.Metadata, null, null), (fuse.Cache, fuse.EntryTimeout, fuse.AttributeTimeout)); // as the cache mode says
+    }
+
+    [Fact]
+    public void What_is_said_reaches_another_process_as_it_was_said()
+    {
+        FuseWishes wishes = new()
+        {
+            Sharing = SharingMode.Shared,
+            Cache = FuseCacheMode.Metadata,
+            Writeback = false,
+            ReadOnly = true,
+            ReadDirectoryPlus = false,
+            PosixLocks = true,
+            FlockLocks = false,
+            EntryTimeout = TimeSpan.FromSeconds(1.5),
+            AttributeTimeout = TimeSpan.FromSeconds(2),
+            NegativeTimeout = TimeSpan.FromSeconds(3),
+            Others = new FuseServerOptions { Xattr = false, PosixAcl = false, SecurityLabel = true, KillPrivilegesV2 = false, AnnounceSubmounts = true, AllowMmap = true, AccessTimes = AccessTimeMode.Strict },
+        };
+        List<ConfigError> errors = [];
+        FuseWishes Read(FuseWishes said) => FuseSection.Read(new ConfigSection(ConfigParser.Parse("params", Encoding.UTF8.GetBytes(FuseSection.Write(said).ToJsonString()), errors)!, errors));
+        Assert.Equal(wishes, Read(wishes));
+        Assert.Equal(new FuseWishes(), Read(new FuseWishes()));
+        Assert.Empty(errors);
     }
 
     [Theory]

@@ -117,7 +117,7 @@ internal sealed record MountAttachment(string PoolFile, string Volume, string Mo
         FuseWishes wishes = section.Section("options") is { } options ? ReadWishes(options, errors) : new FuseWishes();
         FuseNegotiated? resumed = section.Section("resume") is { } resume ? ReadResumed(resume) : null;
         section.End();
-        return errors.Count == 0 ? new MountAttachment(file, volume, mountPoint, wishes, resumed) : throw Wrong(errors);
+        return errors.Count == 0 ? new MountAttachment(file, volume, mountPoint, wishes with { IsHostMount = true }, resumed) : throw Wrong(errors);
     }
 
     private static FuseWishes ReadWishes(ConfigSection section, List<ConfigError> errors)
