@@ -175,7 +175,9 @@ internal static class VolumeMount
             else if (found == Errno.None)
             {
                 if (Volume.IsInode(key)) { count++; }
-                from = new TreeKey(key.Object + 1, ItemType.Inode, 0);
+                // A forged key may be of the last object there can be: behind it, and not at the first one again, is the end.
+                if (key.Object == ulong.MaxValue) { found = Errno.ENOENT; }
+                else { from = new TreeKey(key.Object + 1, ItemType.Inode, 0); }
             }
             if (found == Errno.None) { continue; }
             volume.InodeCount = count;
