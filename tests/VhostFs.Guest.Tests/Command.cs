@@ -11,6 +11,7 @@ sealed class Command : IDisposable
     private readonly Process _process;
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _error = new();
+    private bool _isDisposed;
 
     /// <param name="takesInput">It is spoken to with <see cref="Send"/>.</param>
     public Command(string program, IEnumerable<string> arguments, Action<string>? onOutputLine = null, Action<string>? onErrorLine = null, bool takesInput = false)
@@ -70,6 +71,8 @@ sealed class Command : IDisposable
 
     public void Dispose()
     {
+        if (_isDisposed) { return; }
+        _isDisposed = true;
         if (!_process.HasExited)
         {
             Terminate();

@@ -20,7 +20,8 @@ public class SessionTests
         int descriptors = SettledDescriptorCount(daemon);
         long residentKib = daemon.ResidentKib;
         Guest.Succeeds(daemon, Guest.Trixie, cycles, "--no-mount");
-        Assert.True(SettledDescriptorCount(daemon) <= descriptors, $"{daemon.DescriptorCount} descriptors instead of {descriptors}");
+        // One that leaks is ten by now; the runtime opens a few of its own when it first needs them.
+        Assert.True(SettledDescriptorCount(daemon) < descriptors + 10, $"{daemon.DescriptorCount} descriptors instead of {descriptors}");
         Assert.True(daemon.ResidentKib < residentKib + 64 * 1024, $"{daemon.ResidentKib} KiB instead of {residentKib}");
         daemon.Stop();
         daemon.AssertClean();
