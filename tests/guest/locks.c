@@ -173,10 +173,11 @@ static void check_deadlock(const char *path)
     if (child == 0)
     {
         int other = open_file(path);
-        if (lock_range(Posix, other, F_WRLCK, 1, 1, false) != 0) { _exit(1); }
+        // Waits: is_free_for_another, below, has it for a moment.
+        if (lock_range(Posix, other, F_WRLCK, 1, 1, true) != 0) { _exit(1); }
         _exit(lock_range(Posix, other, F_WRLCK, 0, 1, true) == 0 ? 0 : 2);
     }
-    while (is_free_for_another(Posix, path, F_WRLCK, 1, 1)) { pause_ms(20); }
+    for (int i = 0; i < 600 && is_free_for_another(Posix, path, F_WRLCK, 1, 1); i++) { pause_ms(20); }
     pause_ms(300);
     expect(lock_range(Posix, fd, F_WRLCK, 1, 1, true) == -1 && errno == EDEADLK, "a circle of waits is a deadlock");
     close(fd);
