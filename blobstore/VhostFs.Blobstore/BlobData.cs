@@ -22,6 +22,8 @@ public sealed class BlobData
     private readonly BlobReader _reader;
     private readonly BlobWriter _writer;
     private readonly BlobMap _map;
+    private readonly BlobSharer _sharer;
+    private readonly Volume _volume;
 
     internal BlobData(Volume volume, Pool pool)
     {
@@ -29,6 +31,8 @@ public sealed class BlobData
         _reader = new BlobReader(volume, pool);
         _writer = new BlobWriter(volume, pool, _reader);
         _map = new BlobMap(volume, pool.ExtentEditor);
+        _sharer = new BlobSharer(volume, pool.ExtentEditor);
+        _volume = volume;
     }
 
     /// <summary>Reads [offset, offset + target length) as far as <paramref name="sizeBytes"/>; holes and unwritten ranges read as zeroes. EIO: a checksum does not match.</summary>
@@ -62,6 +66,16 @@ public sealed class BlobData
     /// <summary>Unmaps whole blocks in [first, limit), a bounded number per transaction. Not complete: commit and call again.</summary>
     public Errno TryStageUnmap(Transaction transaction, ulong blob, long firstBlock, long limitBlock, out long blocksFreed, out bool complete) =>
         _map.TryStageUnmap(transaction, blob, firstBlock, limitBlock, out blocksFreed, out complete);
+
+    /// <summary>Blocks of two blobs can be the same: only in a volume with data checksums.</summary>
+    public bool CanShare => _volume.HasDataChecksums;
+
+    /// <summary>Maps <paramref name="count"/> blocks of the target as those of the source are: written ones become shared, others become holes. The ranges do not overlap,
+    /// the caller holds locks on both, and <see cref="Volume.AllowSharingAsync"/> has succeeded.</summary>
+    /// <param name="done">A bounded number per transaction: commit and call again. 0: the next block cannot be shared (it has 65,535 owners); copy it.</param>
+    /// <param name="blocksDelta">Blocks to add to the target's count.</param>
+    public Errno TryStageShare(Transaction transaction, ulong source, long sourceBlock, ulong target, long targetBlock, long count, out long done, out long blocksDelta) =>
+        _sharer.TryStage(transaction, source, sourceBlock, target, targetBlock, count, out done, out blocksDelta);
 
     /// <summary>SEEK_DATA or SEEK_HOLE from <paramref name="offsetBytes"/> on; unwritten ranges count as holes. ENXIO past the end or when there is no more data.</summary>
     public Errno TrySeek(ulong blob, long sizeBytes, long offsetBytes, bool data, out long result) => _map.TrySeek(blob, sizeBytes, offsetBytes, data, out result);

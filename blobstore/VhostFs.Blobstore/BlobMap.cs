@@ -98,6 +98,8 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         Span<byte> crc = stackalloc byte[4];
         for (int i = first; i < limit; i++)
         {
+            Errno alone = CheckAlone(change[i].Physical);
+            if (alone != Errno.None) { return alone; }
             if (volume.HasDataChecksums)
             {
                 Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
@@ -116,10 +118,10 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
     private Errno StageGroup(Transaction transaction, BlobChange change, ulong group, int first, int limit)
     {
         TreeKey key = ExtentGroup.Key(change.Blob, group);
-        Errno loaded = Load(transaction, key);
+        Errno loaded = editor.Load(transaction, key, volume.HasDataChecksums);
         if (loaded != Errno.None) { return loaded; }
-        var freed = new RunBuilder(volume.Allocator);
-        var allocated = new RunBuilder(volume.Allocator);
+        var freed = new BlockRunBuilder(volume);
+        var allocated = new BlockRunBuilder(volume);
         for (int i = first; i < limit; i++)
         {
             ref BlockChange block = ref change[i];
@@ -129,8 +131,8 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
             switch (block.Kind)
             {
                 case BlockChangeKind.Image:
-                    if (old != block.Physical) { return Errno.EIO; }
-                    transaction.Image(block.Physical, block.Page!, block.Crc);
+                    added = old == block.Physical ? CheckAlone(old) : Errno.EIO;
+                    if (added == Errno.None) { transaction.Image(block.Physical, block.Page!, block.Crc); }
                     break;
                 case BlockChangeKind.FillUnwritten:
                     if (old != block.Physical) { return Errno.EIO; }
@@ -147,6 +149,13 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         Errno ended = allocated.Finish(transaction, isFree: false);
         if (ended == Errno.None) { ended = freed.Finish(transaction, isFree: true); }
         return ended == Errno.None ? transaction.Put(key, editor.Encode(volume.HasDataChecksums)) : ended;
+    }
+
+    /// <summary>An image would change the block of every owner. The locks keep a plan from meeting a share that came after it; this is for whoever forgets one.</summary>
+    private Errno CheckAlone(ulong block)
+    {
+        Errno found = volume.Shared.TryIsShared(block, out bool isShared);
+        return isShared ? Errno.EIO : found;
     }
 
     /// <summary>Names the blocks that were written before this record, so that recovery can verify them.</summary>
@@ -170,9 +179,9 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
 
     private Errno StageUnmapGroup(Transaction transaction, TreeKey key, int first, int limit, ref long blocksFreed, ref bool complete)
     {
-        Errno loaded = Load(transaction, key);
+        Errno loaded = editor.Load(transaction, key, volume.HasDataChecksums);
         if (loaded != Errno.None) { return loaded; }
-        var freed = new RunBuilder(volume.Allocator);
+        var freed = new BlockRunBuilder(volume);
         long count = 0;
         for (int block = first; block < limit; block++)
         {
@@ -193,41 +202,5 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         if (ended != Errno.None) { return ended; }
         blocksFreed += count;
         return editor.IsEmpty ? transaction.Delete(key) : transaction.Put(key, editor.Encode(volume.HasDataChecksums));
-    }
-
-    private Errno Load(Transaction transaction, TreeKey key)
-    {
-        Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
-        if (found is not (Errno.None or Errno.ENOENT)) { return found; }
-        return editor.TryLoad(value, volume.HasDataChecksums) ? Errno.None : Errno.EIO;
-    }
-
-    /// <summary>Joins consecutive blocks of one cluster into one operation.</summary>
-    private ref struct RunBuilder(BlockAllocator allocator)
-    {
-        private ulong _first;
-        private int _count;
-
-        public Errno Add(ulong block, Transaction transaction, bool isFree)
-        {
-            if (_count > 0 && block == _first + (ulong)_count && allocator.ClusterOf(block) == allocator.ClusterOf(_first))
-            {
-                _count++;
-                return Errno.None;
-            }
-            Errno ended = Finish(transaction, isFree);
-            _first = block;
-            _count = 1;
-            // A map that names a block outside of our clusters is a damaged or hostile one.
-            return allocator.Owns(block, 1) ? ended : Errno.EIO;
-        }
-
-        public Errno Finish(Transaction transaction, bool isFree)
-        {
-            if (_count == 0) { return Errno.None; }
-            var run = new BlockRun(_first, _count);
-            _count = 0;
-            return isFree ? transaction.Free(run) : transaction.Allocate(run);
-        }
     }
 }

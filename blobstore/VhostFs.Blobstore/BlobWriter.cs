@@ -7,7 +7,7 @@ namespace VhostFs.Blobstore;
 /// <remarks>
 /// A small overwrite of an existing block goes through the log (its image is written in place later): one device write until the reply, and the map stays unfragmented.
 /// Holes, preallocated blocks and large overwrites are written to blocks that nothing refers to yet: those writes complete before the record is committed,
-/// because a record must never name data that is not there (after a crash the map would show old bytes).
+/// because a record must never name data that is not there (after a crash the map would show old bytes). So are overwrites of shared blocks, of any size: the other owners keep the old block.
 /// </remarks>
 internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
 {
@@ -47,7 +47,9 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
             if (planned != Errno.None) { return planned; }
         }
-        return await FillAsync(change, offset, limit, IoVecs.Empty);
+        Errno result = await ReserveAsync(change);
+        if (result == Errno.None) { result = await FillAsync(change, offset, limit, IoVecs.Empty); }
+        return result == Errno.None ? await WriteNewAsync(change) : result;
     }
 
     public async IoTask<Errno> PrepareAllocateAsync(BlobChange change, ulong blob, long firstBlock, long limitBlock)
@@ -88,18 +90,22 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         {
             Errno found = TryFind(blob, block, out ReadOnlySpan<byte> value, out ExtentPart part);
             if (found != Errno.None) { return found; }
+            found = volume.Shared.TryIsShared(part.Physical, out bool isShared);
+            if (found != Errno.None) { return found; }
             ref BlockChange added = ref change.Add(block);
             bool isPartial = (long)(block * BlockBytes) < offset || (long)((block + 1) * BlockBytes) > limit;
             if (part.IsWritten)
             {
-                added.Kind = isSmall ? BlockChangeKind.Image : BlockChangeKind.New;
-                added.Physical = isSmall ? part.Physical : 0;
+                bool isImage = isSmall && !isShared;
+                added.Kind = isImage ? BlockChangeKind.Image : BlockChangeKind.New;
+                added.Physical = isImage ? part.Physical : 0;
                 if (isPartial) { SetOld(ref added, value, part); }
             }
             else
             {
-                added.Kind = part.IsHole ? BlockChangeKind.New : BlockChangeKind.FillUnwritten;
-                added.Physical = part.Physical;
+                bool isNew = part.IsHole || isShared; // a preallocated block that is shared: a damaged map
+                added.Kind = isNew ? BlockChangeKind.New : BlockChangeKind.FillUnwritten;
+                added.Physical = isNew ? 0 : part.Physical;
             }
         }
         return Errno.None;
@@ -117,9 +123,11 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                 if (found != Errno.None) { return found; }
                 if (part.IsWritten)
                 {
+                    found = volume.Shared.TryIsShared(part.Physical, out bool isShared);
+                    if (found != Errno.None) { return found; }
                     ref BlockChange added = ref change.Add(block);
-                    added.Kind = BlockChangeKind.Image;
-                    added.Physical = part.Physical;
+                    added.Kind = isShared ? BlockChangeKind.New : BlockChangeKind.Image;
+                    added.Physical = isShared ? 0 : part.Physical;
                     SetOld(ref added, value, part);
                 }
             }

@@ -42,6 +42,9 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         && ((first - dataStart) % (ulong)clusterBlocks) + (ulong)count <= (ulong)clusterBlocks
         && _byIndex.ContainsKey(ClusterOf(first));
 
+    /// <summary>Blocks from this one on to the end of its cluster.</summary>
+    public int LeftInCluster(ulong block) => clusterBlocks - InCluster(block);
+
     /// <param name="bitmap">The Allocation item's value; empty: all free.</param>
     public void AddCluster(uint index, ReadOnlySpan<byte> bitmap)
     {

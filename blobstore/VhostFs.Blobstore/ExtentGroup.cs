@@ -63,6 +63,18 @@ internal static class ExtentGroup
         }
         return true;
     }
+
+    /// <summary>The birth epoch of a mapped block.</summary>
+    public static ulong BirthAt(ReadOnlySpan<byte> value, int block)
+    {
+        int runs = RunCount(value);
+        for (int i = 0; i < runs; i++)
+        {
+            ReadOnlySpan<byte> run = value.Slice(HeaderBytes + (i * RunBytes), RunBytes);
+            if (block >= run[0] && block <= run[0] + run[1]) { return BinaryPrimitives.ReadUInt64LittleEndian(run[16..]); }
+        }
+        throw new InvariantException("a mapped block lies in a run");
+    }
 }
 
 /// <summary>One extent group taken apart for a change.</summary>
@@ -80,6 +92,14 @@ internal sealed class ExtentGroupEditor
 
     public bool IsUnwritten(int block) => _unwritten[block];
 
+    /// <summary>Decodes the group as the transaction has it; no item is an empty group.</summary>
+    public Errno Load(Transaction transaction, TreeKey key, bool hasCrcs)
+    {
+        Errno found = transaction.TryGet(key, out ReadOnlySpan<byte> value);
+        if (found is not (Errno.None or Errno.ENOENT)) { return found; }
+        return TryLoad(value, hasCrcs) ? Errno.None : Errno.EIO;
+    }
+
     /// <summary>Decodes; false when the value makes no sense.</summary>
     public bool TryLoad(ReadOnlySpan<byte> value, bool hasCrcs)
     {
@@ -92,7 +112,7 @@ internal sealed class ExtentGroupEditor
             {
                 _physical[block + i] = part.Physical + (ulong)i;
                 _unwritten[block + i] = part.IsUnwritten;
-                _birth[block + i] = BirthAt(value, block);
+                _birth[block + i] = ExtentGroup.BirthAt(value, block);
                 _crc[block + i] = hasCrcs && part.IsWritten ? ExtentGroup.Crc(value, part.CrcIndex + i) : 0;
             }
             block += part.Count;
@@ -147,16 +167,5 @@ internal sealed class ExtentGroupEditor
         BinaryPrimitives.WriteUInt16LittleEndian(target, (ushort)runs);
         BinaryPrimitives.WriteUInt16LittleEndian(target[2..], (ushort)crcs);
         return target[..at];
-    }
-
-    private static ulong BirthAt(ReadOnlySpan<byte> value, int block)
-    {
-        int runs = ExtentGroup.RunCount(value);
-        for (int i = 0; i < runs; i++)
-        {
-            ReadOnlySpan<byte> run = value.Slice(ExtentGroup.HeaderBytes + (i * ExtentGroup.RunBytes), ExtentGroup.RunBytes);
-            if (block >= run[0] && block <= run[0] + run[1]) { return BinaryPrimitives.ReadUInt64LittleEndian(run[16..]); }
-        }
-        throw new InvariantException("a mapped block lies in a run");
     }
 }

@@ -21,12 +21,15 @@ public sealed class Pool
     private readonly ClusterTable _clusters;
     private readonly SpaceGranter _granter;
     private Superblock _superblock;
+    private bool _allowsSharing;
+    private WaitQueue? _allowing;
     private Volume _catalogue = null!;
 
     private Pool(IBdev bdev, Superblock superblock, PoolOptions options)
     {
         Bdev = bdev;
         _superblock = superblock;
+        _allowsSharing = superblock.Incompatible.HasFlag(IncompatibleFeatures.SharedBlocks);
         _report = options.Report ?? (static _ => { });
         NodeCache = options.NodeCache ?? new NodeCache(256L << 20);
         Flusher = new FlushCoalescer(bdev);
@@ -101,9 +104,9 @@ public sealed class Pool
     public static async IoTask<OpenResult<Pool>> OpenAsync(IBdev bdev, PoolOptions options)
     {
         if (await SuperblockStore.ReadAsync(bdev) is not { } superblock) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }
-        if (superblock.IncompatibleFeatures != 0 || superblock.ReadOnlyCompatibleFeatures != 0)
+        if (superblock.IsForeign)
         {
-            return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {superblock.IncompatibleFeatures:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
+            return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {(ulong)superblock.Incompatible:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
         }
         if (!superblock.Geometry.IsPlausible) { return $"the superblock of the pool on {bdev.Name} describes an impossible layout"; }
         if (superblock.Geometry.DeviceBlocks > (ulong)bdev.SizeBytes / BlockBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
@@ -268,6 +271,27 @@ public sealed class Pool
         await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
         Bdev.ReleaseClaim();
         return result;
+    }
+
+    /// <inheritdoc cref="Volume.AllowSharingAsync"/>
+    internal IoTask<Errno> AllowSharingAsync() => _allowsSharing ? new IoTask<Errno>(Errno.None) : _allowing?.WaitAsync() ?? MarkSharingAsync();
+
+    private async IoTask<Errno> MarkSharingAsync()
+    {
+        _allowing = new WaitQueue();
+        Errno written = Errno.None;
+        // Both pairs of copies: when the newest is lost, the pair before it says the same.
+        for (int pair = 0; pair < 2 && written == Errno.None; pair++)
+        {
+            Superblock marked = _superblock with { Generation = _superblock.Generation + 1, Incompatible = _superblock.Incompatible | IncompatibleFeatures.SharedBlocks };
+            written = await SuperblockStore.WriteAsync(Bdev, marked, Flusher.FlushAsync);
+            if (written == Errno.None) { _superblock = marked; }
+        }
+        _allowsSharing = written == Errno.None;
+        WaitQueue waiters = _allowing;
+        _allowing = null;
+        waiters.CompleteAll(written);
+        return written;
     }
 
     internal void Report(string line) => _report(line);

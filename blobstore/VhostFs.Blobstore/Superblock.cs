@@ -3,6 +3,16 @@ using System.Text;
 
 namespace VhostFs.Blobstore;
 
+/// <summary>What a program has to know before it may open a pool (docs/blobstore-format.md, section 2).</summary>
+[Flags]
+internal enum IncompatibleFeatures : ulong
+{
+    None = 0,
+
+    /// <summary>A block can have several owners, counted in SharedBlocks items. Set before the first one has, and never cleared.</summary>
+    SharedBlocks = 1,
+}
+
 /// <summary>The superblock (docs/blobstore-format.md, section 2).</summary>
 /// <remarks>Four copies; the generation's parity picks the two that are written, so a torn write leaves the other two.</remarks>
 internal sealed record Superblock
@@ -12,7 +22,11 @@ internal sealed record Superblock
     private const int HostOffset = 132;
     private const int HostBytes = 124;
 
-    public ulong IncompatibleFeatures { get; init; }
+    /// <summary>Of these, this program knows the ones above.</summary>
+    public IncompatibleFeatures Incompatible { get; init; }
+
+    /// <summary>A newer program made the pool: this one must not touch it.</summary>
+    public bool IsForeign => (Incompatible & ~IncompatibleFeatures.SharedBlocks) != 0 || ReadOnlyCompatibleFeatures != 0;
 
     public ulong ReadOnlyCompatibleFeatures { get; init; }
 
@@ -51,7 +65,7 @@ internal sealed record Superblock
         BinaryPrimitives.WriteUInt64LittleEndian(block, Magic);
         BinaryPrimitives.WriteUInt32LittleEndian(block[8..], 1);
         BinaryPrimitives.WriteUInt32LittleEndian(block[12..], BlobData.BlockBytes);
-        BinaryPrimitives.WriteUInt64LittleEndian(block[16..], IncompatibleFeatures);
+        BinaryPrimitives.WriteUInt64LittleEndian(block[16..], (ulong)Incompatible);
         BinaryPrimitives.WriteUInt64LittleEndian(block[24..], ReadOnlyCompatibleFeatures);
         Uuid.TryWriteBytes(block[40..]);
         BinaryPrimitives.WriteUInt64LittleEndian(block[56..], Generation);
@@ -85,7 +99,7 @@ internal sealed record Superblock
         }
         return new Superblock
         {
-            IncompatibleFeatures = BinaryPrimitives.ReadUInt64LittleEndian(block[16..]),
+            Incompatible = (IncompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[16..]),
             ReadOnlyCompatibleFeatures = BinaryPrimitives.ReadUInt64LittleEndian(block[24..]),
             Uuid = new Guid(block.Slice(40, 16)),
             Generation = BinaryPrimitives.ReadUInt64LittleEndian(block[56..]),

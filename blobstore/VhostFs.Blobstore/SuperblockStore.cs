@@ -38,19 +38,22 @@ internal static class SuperblockStore
     }
 
     /// <summary>Writes both copies of this generation, durably, after everything written before.</summary>
-    public static async IoTask<Errno> WriteAsync(IBdev bdev, Superblock superblock)
+    public static IoTask<Errno> WriteAsync(IBdev bdev, Superblock superblock) => WriteAsync(bdev, superblock, bdev.FlushAsync);
+
+    /// <param name="flush">In a pool with open volumes: the one of all of them, since a flush that fails is a failure of each.</param>
+    public static async IoTask<Errno> WriteAsync(IBdev bdev, Superblock superblock, Func<IoTask<Errno>> flush)
     {
         using var memory = new NativeBuffer(BlockBytes);
         using var list = new IoVecList(1);
         list.Add(memory.Vec);
         superblock.Write(memory.Span);
-        Errno flushed = await bdev.FlushAsync();
+        Errno flushed = await flush();
         if (flushed != Errno.None) { return flushed; }
         (ulong first, ulong second) = Superblock.Slots(superblock.Generation, superblock.Geometry.DeviceBlocks);
         IoResult one = await bdev.WriteAsync((long)first * BlockBytes, list.View());
         IoResult two = await bdev.WriteAsync((long)second * BlockBytes, list.View());
         if (one.IsError || two.IsError) { return one.IsError ? one.Errno : two.Errno; }
-        return await bdev.FlushAsync();
+        return await flush();
     }
 
     /// <summary>Overwrites all copies: whatever was on the device is no pool any more.</summary>

@@ -29,6 +29,9 @@ public sealed class Transaction
     /// <summary>Nodes that it makes dirty so far, not counting splits.</summary>
     internal int TouchedNodes => _volume.Tree.TouchedCount;
 
+    /// <summary>Bytes that the record can still take.</summary>
+    internal int RoomBytes => MaxRecordBytes - _length;
+
     /// <summary>The record behind its length field.</summary>
     internal ReadOnlySpan<byte> Record => _record.AsSpan(4, _length - 4);
 
@@ -115,6 +118,9 @@ public sealed class Transaction
         BlocksDelta -= blocks.Count;
         return AddRun(RecordCode.Free, blocks);
     }
+
+    /// <summary>It frees a block of this run.</summary>
+    internal bool Frees(BlockRun run) => OverlapsFreed(run, out _);
 
     /// <summary>Names blocks whose new content was written before this record, with their checksums: recovery verifies them.</summary>
     internal void Data(ulong firstBlock, ReadOnlySpan<uint> crcs)
@@ -203,6 +209,13 @@ public sealed class Transaction
     /// <summary>Remembers the run, in order; false when it overlaps one that this transaction frees already.</summary>
     private bool TryAddFreed(BlockRun run)
     {
+        if (OverlapsFreed(run, out int place)) { return false; }
+        _freed.Insert(place, run);
+        return true;
+    }
+
+    private bool OverlapsFreed(BlockRun run, out int place)
+    {
         int low = 0, high = _freed.Count;
         while (low < high)
         {
@@ -210,9 +223,8 @@ public sealed class Transaction
             if (_freed[middle].First < run.First) { low = middle + 1; }
             else { high = middle; }
         }
-        if ((low > 0 && _freed[low - 1].Limit > run.First) || (low < _freed.Count && _freed[low].First < run.Limit)) { return false; }
-        _freed.Insert(low, run);
-        return true;
+        place = low;
+        return (low > 0 && _freed[low - 1].Limit > run.First) || (low < _freed.Count && _freed[low].First < run.Limit);
     }
 
     private Errno AddRun(RecordCode code, BlockRun blocks)

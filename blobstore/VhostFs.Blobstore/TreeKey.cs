@@ -16,6 +16,7 @@ public enum ItemType : byte
     Orphan = 8,
     Allocation = 9,
     Snapshot = 10,
+    SharedBlocks = 13,
 
     // Of object 0 in volume 0, the pool's own metadata:
     Volume = 11,

@@ -61,6 +61,7 @@ public sealed class Volume
         Tree = new Tree(record.Id, pool.NodeCache, reader);
         Allocator = new BlockAllocator(pool.Geometry.DataStart, pool.Geometry.ClusterBlocks);
         Overlay = new ImageOverlay(pool.Pages);
+        Shared = new SharedBlocks(this);
         NextInode = header.NextInode;
         InodeCount = header.InodeCount;
         Log = null!;
@@ -122,6 +123,8 @@ public sealed class Volume
     internal BlockAllocator Allocator { get; }
 
     internal ImageOverlay Overlay { get; }
+
+    internal SharedBlocks Shared { get; }
 
     internal ReadEpochs Reads { get; } = new();
 
@@ -186,6 +189,9 @@ public sealed class Volume
 
     /// <summary>A number that no inode of this volume ever had. 1 comes first: the root directory.</summary>
     public ulong AllocateInode() => NextInode++;
+
+    /// <summary>Before the first block of the pool is shared: programs that would give it two owners are told not to open the pool. Completes at once ever after.</summary>
+    public IoTask<Errno> AllowSharingAsync() => _pool.AllowSharingAsync();
 
     /// <summary>Makes everything durable, writes a checkpoint and lets go of memory. All operations have ended.</summary>
     public async IoTask<Errno> CloseAsync()

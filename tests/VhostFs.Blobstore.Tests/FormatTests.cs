@@ -15,7 +15,7 @@ public sealed class FormatTests
         var geometry = new PoolGeometry(0x1111, 0x2220, 256, 0x33, new Anchor(0x4444, 0x555), 0x6664, 0x778);
         var superblock = new Superblock
         {
-            IncompatibleFeatures = 0x88, ReadOnlyCompatibleFeatures = 0x99, Uuid = Guid.Parse(Uuid), Generation = 0xAAA, Epoch = 0xBBB,
+            Incompatible = (IncompatibleFeatures)0x88, ReadOnlyCompatibleFeatures = 0x99, Uuid = Guid.Parse(Uuid), Generation = 0xAAA, Epoch = 0xBBB,
             Geometry = geometry, IsOpen = true, OwnerProcess = 0xCCC, OwnerHost = "host",
         };
         superblock.Write(block);
