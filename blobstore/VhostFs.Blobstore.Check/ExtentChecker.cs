@@ -11,7 +11,7 @@ namespace VhostFs.Blobstore.Check;
 /// <param name="LastWritten">Physical address of that last block.</param>
 internal readonly record struct MappedBlocks(ulong Blocks, ulong WrittenLimit, ulong LastWritten);
 
-/// <summary>Extent groups and Allocation items: every mapped block is in a data cluster of the volume, mapped once, marked as allocated, and nothing else is.</summary>
+/// <summary>Extent groups and Allocation items: every mapped block is in a data cluster of the volume, mapped once or as often as its count says, marked as allocated, and nothing else is.</summary>
 internal sealed class ExtentChecker
 {
     private const int GroupBlocks = 128;
@@ -24,16 +24,18 @@ internal sealed class ExtentChecker
     private readonly ulong _volumeId;
     private readonly Header _header;
     private readonly ClusterMap _clusters;
+    private readonly SharedBlockChecker _shared;
     private readonly Dictionary<uint, byte[]> _mapped = []; // per data cluster, the blocks that extents name
     private readonly List<WrittenRun> _written = [];
 
-    public ExtentChecker(CheckReport report, string volume, Header header, ClusterMap clusters)
+    public ExtentChecker(CheckReport report, string volume, Header header, ClusterMap clusters, SharedBlockChecker shared)
     {
         _report = report;
         _volume = volume;
         _volumeId = header.VolumeId;
         _header = header;
         _clusters = clusters;
+        _shared = shared;
     }
 
     /// <summary>Written runs with their checksums, for the check of the data.</summary>
@@ -65,8 +67,8 @@ internal sealed class ExtentChecker
             if (flags > 1) { return Error(where, $"run {i} has unknown flags {flags}", sum); }
             if (birth > _header.SnapshotEpoch) { Error(where, $"run {i} was born in epoch {birth}, after the volume's epoch {_header.SnapshotEpoch}"); }
             if (!_clusters.Holds(physical, (ulong)count, ClusterKind.Data, _volumeId)) { return Error(where, $"run {i} names blocks from {physical}, which are not in data clusters of the volume", sum); }
-            Claim(physical, count, where);
             bool isWritten = flags == 0;
+            Claim(physical, count, isWritten, where);
             if (isWritten)
             {
                 if (_header.HasDataChecksums && writtenBlocks + count <= crcCount)
@@ -137,14 +139,18 @@ internal sealed class ExtentChecker
         return true;
     }
 
-    private void Claim(ulong physical, int count, string where)
+    private void Claim(ulong physical, int count, bool isWritten, string where)
     {
         for (ulong block = physical; block < physical + (ulong)count; block++)
         {
             _clusters.TryClusterOf(block, out uint cluster, out uint bit);
             if (!_mapped.TryGetValue(cluster, out byte[]? bitmap)) { _mapped[cluster] = bitmap = new byte[_clusters.ClusterBlocks / 8]; }
             byte mask = (byte)(1 << (int)(bit % 8));
-            if ((bitmap[bit / 8] & mask) != 0) { Error(where, $"block {block} is mapped twice"); }
+            if (_shared.TryClaim(block))
+            {
+                if (!isWritten) { Error(where, $"block {block} is shared, and not written"); }
+            }
+            else if ((bitmap[bit / 8] & mask) != 0) { Error(where, $"block {block} is mapped twice"); }
             bitmap[bit / 8] |= mask;
         }
     }

@@ -4,7 +4,7 @@ namespace VhostFs.Blobstore.Check;
 internal readonly record struct ItemKey(ulong Object, ulong Item) : IComparable<ItemKey>
 {
     public const int Inode = 0, Inline = 1, Xattr = 2, Extent = 3, DirectoryEntry = 4;
-    public const int Orphan = 8, Allocation = 9, Snapshot = 10, Volume = 11, ClusterRun = 12;
+    public const int Orphan = 8, Allocation = 9, Snapshot = 10, Volume = 11, ClusterRun = 12, SharedBlocks = 13;
 
     private const ulong SubMask = (1UL << 60) - 1;
 

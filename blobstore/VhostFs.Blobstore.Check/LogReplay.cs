@@ -119,14 +119,25 @@ internal sealed class LogReplay
                 break;
             case LogOperationKind.Data:
                 if (!IsMine(operation.Block, operation.Number)) { Error(lsn, $"blocks from {operation.Block} are not the volume's"); }
+                CheckAlone(operation.Block, operation.Number, lsn, items);
                 for (uint i = 0; i < operation.Number; i++) { _images.Remove(operation.Block + i); }
                 break;
             case LogOperationKind.Image:
                 if (!IsMine(operation.Block, 1)) { Error(lsn, $"block {operation.Block} is not the volume's"); }
+                CheckAlone(operation.Block, 1, lsn, items);
                 _images[operation.Block] = operation.Bytes;
                 break;
             default:
                 break;
+        }
+    }
+
+    // Each owner of a shared block has its checksum: it never gets a new content.
+    private void CheckAlone(ulong first, uint count, ulong lsn, ItemTable items)
+    {
+        for (ulong block = first; block < first + count; block++)
+        {
+            if (items.TryGet(SharedBlockChecker.KeyOf(block), out ReadOnlyMemory<byte> counts) && SharedBlockChecker.CountOf(counts.Span, block) > 1) { Error(lsn, $"writes to block {block}, which is shared"); }
         }
     }
 

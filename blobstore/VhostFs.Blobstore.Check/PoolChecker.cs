@@ -18,7 +18,7 @@ public static class PoolChecker
         var report = new CheckReport(options.MaxFindings);
         using var reader = new BlockReader(bdev);
         Superblock? superblock = await Superblock.FindAsync(reader, report);
-        if (superblock is null || superblock.Incompatible != 0)
+        if (superblock is null || superblock.UnknownIncompatible != 0)
         {
             report.Unreadable = true;
             return report;
@@ -64,7 +64,8 @@ public static class PoolChecker
         Header? header = await volume.ReadAsync(superblock.Epoch);
         if (header is null) { return false; }
 
-        var extents = new ExtentChecker(report, anchor.Name, header, clusters);
+        var shared = new SharedBlockChecker(report, anchor.Name, header, clusters);
+        var extents = new ExtentChecker(report, anchor.Name, header, clusters, shared);
         var blobfs = options.VerifyBlobfs ? new BlobfsChecker(report, anchor.Name, header, volume.NextInode) : null;
         var allocation = new List<(ItemKey Key, ReadOnlyMemory<byte> Value)>();
         MappedBlocks mapped = default;
@@ -78,11 +79,13 @@ public static class PoolChecker
                 (inode, mapped) = (key.Object, default);
             }
             if (key is { Object: 0, Type: ItemKey.Allocation }) { allocation.Add((key, value)); }
+            else if (key is { Object: 0, Type: ItemKey.SharedBlocks }) { shared.Add(key, value.Span, superblock.AllowsSharing); }
             else if (key.Object != 0 && key.Type == ItemKey.Extent) { mapped = extents.AddGroup(key, value, mapped); }
             else { blobfs?.Add(key, value); }
         }
         blobfs?.EndInode(inode, mapped);
         extents.CheckAllocation(allocation);
+        shared.Finish();
         if (options.VerifyData) { await extents.VerifyDataAsync(reader, volume.Images); }
         if (blobfs is not null) { await blobfs.FinishAsync(reader, volume.Images); }
         return true;

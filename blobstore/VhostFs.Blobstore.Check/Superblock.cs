@@ -8,6 +8,12 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
     ulong AnchorFirst, uint AnchorBlocks, ulong NodeAreaFirst, uint NodeAreaBlocks, Guid PoolUuid, ulong Incompatible, ulong ReadOnlyCompatible)
 {
     private const int Version = 1;
+    private const ulong SharedBlocksFeature = 1;
+
+    /// <summary>Blocks may have several owners.</summary>
+    public bool AllowsSharing => (Incompatible & SharedBlocksFeature) != 0;
+
+    public ulong UnknownIncompatible => Incompatible & ~SharedBlocksFeature;
 
     /// <summary>The newest valid copy of the four, or null; reports copies that are missing.</summary>
     public static async IoTask<Superblock?> FindAsync(BlockReader reader, CheckReport report)
@@ -92,7 +98,7 @@ internal sealed record Superblock(ulong Generation, ulong Epoch, ulong DeviceBlo
             // Not written before the second generation; a crash may leave it as it is now.
             if (newest.Generation > 2 && copies[older] is null) { report.Warning("superblock", $"block {places[older]}", $"the copy of generation {newest.Generation - 1} is damaged; the next write replaces it"); }
         }
-        if (newest.Incompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown incompatible features 0x{newest.Incompatible:x}"); }
+        if (newest.UnknownIncompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown incompatible features 0x{newest.UnknownIncompatible:x}"); }
         if (newest.ReadOnlyCompatible != 0) { report.Error("superblock", $"block {places[chosen]}", $"unknown read-only compatible features 0x{newest.ReadOnlyCompatible:x}: this version does not open the pool"); }
         return newest;
     }

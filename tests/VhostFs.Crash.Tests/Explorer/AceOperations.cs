@@ -72,7 +72,8 @@ public sealed class AceFiles(FileSystemClient client, Random random)
                 yield return new($"link {f} {g}", x => x.LinkAsync(f, g));
                 yield return new($"rename {f} {g}", x => x.RenameAsync(f, g, 0));
                 if (string.CompareOrdinal(f, g) < 0) { yield return new($"exchange {f} {g}", x => x.RenameAsync(f, g, FileSystemClient.Exchange)); }
-                yield return new($"copy_file_range {f} {g}", x => x.CopyAsync(f, g));
+                yield return new($"copy_file_range {f} {g}", x => x.CopyAsync(f, g, 10, 20));
+                yield return new($"clone {f} {g}", x => x.CopyAsync(f, g, 0, 0));
             }
         }
         foreach (string d in new[] { "D", "B/C", "A/C/E" })
@@ -158,11 +159,11 @@ public sealed class AceFiles(FileSystemClient client, Random random)
     private async IoTask<ModelNode?> RemoveXattrAsync(string path) =>
         Find(path).Node?.Xattrs.Keys.FirstOrDefault() is { } name ? await OnFileAsync(path, node => _client.RemoveXattrAsync(node, name)) : null;
 
-    private async IoTask<ModelNode?> CopyAsync(string from, string to)
+    private async IoTask<ModelNode?> CopyAsync(string from, string to, int sourceOffset, int targetOffset)
     {
         ModelNode? source = Find(from).Node;
         if (source is null || !FileSystemModel.IsRegular(source.Mode) || source.Content.Length < 50 || source == Find(to).Node) { return null; }
-        return await OnFileAsync(to, target => _client.CopyAsync(source, 10, target, 20, Math.Min(20_000, source.Content.Length - 10)));
+        return await OnFileAsync(to, target => _client.CopyAsync(source, sourceOffset, target, targetOffset, Math.Min(20_000, source.Content.Length - sourceOffset)));
     }
 
     private async IoTask<ModelNode?> OnFileAsync(string path, Func<ModelNode, IoTask<Errno>> run)

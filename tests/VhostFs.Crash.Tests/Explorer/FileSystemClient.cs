@@ -21,6 +21,7 @@ public sealed class FileSystemClient(FileSystemCalls calls, FileSystemModel mode
     public const uint Exchange = 2;
     public const uint KeepSize = 1, PunchHole = 3, ZeroRange = 0x10;
 
+    private const int BlockBytes = 4096;
     private const uint FilePermissions = 0x1A4, DirectoryPermissions = 0x1ED;
 
     /// <summary>Files that are open, with or without a name.</summary>
@@ -106,19 +107,21 @@ public sealed class FileSystemClient(FileSystemCalls calls, FileSystemModel mode
             });
     }
 
+    /// <summary>copy_file_range(2). Blocks that can be shared are, in steps, between a ragged start and a ragged end: a crash may come after each block.</summary>
     public async IoTask<Errno> CopyAsync(ModelNode source, long sourceOffset, ModelNode target, long targetOffset, int length)
     {
-        IoResult copied = default;
-        return await ChangeAsync("copy_file_range",
-            async () =>
-            {
-                copied = await calls.CopyAsync(source.Inode, sourceOffset, target.Inode, targetOffset, length);
-                return copied.Errno;
-            },
-            () =>
-            {
-                if (copied.Bytes > 0) { Splice(target, targetOffset, source.Content.AsSpan((int)sourceOffset, copied.Bytes).ToArray()); }
-            });
+        long before = trace.Now;
+        IoResult copied = await calls.CopyAsync(source.Inode, sourceOffset, target.Inode, targetOffset, length);
+        if (Failed(copied.Errno, "copy_file_range")) { return copied.Errno; }
+        bool isStepwise = (sourceOffset - targetOffset) % BlockBytes == 0;
+        for (int done = 0, step; done < copied.Bytes; done += step)
+        {
+            step = Math.Min(copied.Bytes - done, isStepwise ? BlockBytes - (int)((sourceOffset + done) % BlockBytes) : copied.Bytes);
+            Splice(target, targetOffset + done, source.Content.AsSpan((int)sourceOffset + done, step).ToArray());
+            history.AddAt(before, model.Hash());
+        }
+        history.Replied(history.Current);
+        return Errno.None;
     }
 
     /// <summary>Null, or how its content differs.</summary>

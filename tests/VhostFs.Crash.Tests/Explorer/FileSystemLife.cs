@@ -66,8 +66,8 @@ public sealed class FileSystemLife(FileSystemLifeProfile profile, FileSystemClie
             < 32 => await RemoveAsync(),
             < 60 => await OnFileAsync(async node => await client.WriteAsync(node, Offset(node), Bytes(Length()))),
             < 66 => await OnFileAsync(async node => await client.TruncateAsync(node, random.Next(3) switch { 0 => 0, 1 => random.Next(node.Content.Length + 1), _ => random.Next(MaxFileBytes) })),
-            < 72 => await OnFileAsync(FallocateAsync),
-            < 75 => await CopyAsync(),
+            < 71 => await OnFileAsync(FallocateAsync),
+            < 76 => await CopyAsync(),
             < 81 => await XattrAsync(),
             < 83 => await OnFileAsync(async node => await client.SetModeAsync(node, 0x100 + (uint)random.Next(0x100))),
             < 88 => await OpenAsync(),
@@ -140,8 +140,11 @@ public sealed class FileSystemLife(FileSystemLifeProfile profile, FileSystemClie
     private async IoTask<ModelNode?> CopyAsync()
     {
         if (AnyFile() is not { } source || AnyFile() is not { } target || source == target || source.Content.Length == 0) { return null; }
-        int offset = random.Next(source.Content.Length);
-        return await client.CopyAsync(source, offset, target, random.Next(MaxFileBytes), Math.Min(random.Next(1, 100_000), source.Content.Length - offset)) == Errno.None ? target : null;
+        int offset = random.Next(source.Content.Length), targetOffset = random.Next(MaxFileBytes);
+        // Blocks can be shared where both offsets lie equally in theirs; most copies are of whole files.
+        if (random.Next(4) > 0) { targetOffset = (random.Next(30) * 4096) + (offset % 4096); }
+        if (random.Next(3) == 0) { offset = targetOffset = 0; }
+        return await client.CopyAsync(source, offset, target, targetOffset, Math.Min(random.Next(1, 100_000), source.Content.Length - offset)) == Errno.None ? target : null;
     }
 
     private async IoTask<ModelNode?> XattrAsync()

@@ -11,6 +11,7 @@ public enum PoolOperation
     Truncate,
     Drop,
     Allocate,
+    Share,
     Read,
     Sync,
     Pause,
@@ -81,6 +82,12 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
             (55, PoolOperation.LargeItems), (10, PoolOperation.Items), (10, PoolOperation.SmallWrite), (5, PoolOperation.Drop), (10, PoolOperation.Sync), (5, PoolOperation.Pause), (5, PoolOperation.ReopenVolume))
         { DiskBytes = 20 << 20, Clients = 3, Phases = 2, NodeCacheBytes = 256 << 10, ItemKeys = 160, PrefilledItems = 300, Slowness = new(Flushes: 300, OneIn: 4) },
 
+        // Blocks with several owners are overwritten, cut and dropped by each of them, while checkpoints write images and reads are under way.
+        new("shared blocks",
+            (30, PoolOperation.Share), (8, PoolOperation.BlockWrite), (20, PoolOperation.SmallWrite), (6, PoolOperation.LargeWrite), (10, PoolOperation.Truncate), (8, PoolOperation.Drop),
+            (6, PoolOperation.Read), (9, PoolOperation.Sync), (3, PoolOperation.Allocate))
+        { DiskBytes = 8 << 20, OperationsPerClient = 40, Slowness = new(Writes: 10, Flushes: 20, Reads: 30, OneIn: 4) },
+
         // Volumes come and go beside others that work.
         new("volumes",
             (20, PoolOperation.Items), (20, PoolOperation.SmallWrite), (20, PoolOperation.LargeWrite), (8, PoolOperation.Drop), (8, PoolOperation.Sync), (4, PoolOperation.Pause),
@@ -94,5 +101,5 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
 
     private static PoolProfile Mixed(string name, int syncs = 10) => new(name,
         (25, PoolOperation.Items), (15, PoolOperation.SmallWrite), (20, PoolOperation.BlockWrite), (8, PoolOperation.LargeWrite), (7, PoolOperation.Truncate), (4, PoolOperation.Drop),
-        (4, PoolOperation.Allocate), (3, PoolOperation.Read), (syncs, PoolOperation.Sync), (4, PoolOperation.Pause));
+        (4, PoolOperation.Allocate), (6, PoolOperation.Share), (3, PoolOperation.Read), (syncs, PoolOperation.Sync), (4, PoolOperation.Pause));
 }

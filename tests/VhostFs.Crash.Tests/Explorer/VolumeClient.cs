@@ -48,6 +48,7 @@ public sealed class VolumeClient(Random random, PoolProfile profile, ulong numbe
         PoolOperation.Truncate => await TruncateAsync(open, random.Next(70_000)),
         PoolOperation.Drop => await TruncateAsync(open, 0),
         PoolOperation.Allocate => await AllocateAsync(open),
+        PoolOperation.Share => await ShareAsync(open),
         PoolOperation.Read => await ReadAsync(open),
         PoolOperation.Sync => await SyncAsync(open),
         PoolOperation.Pause => await IoReactor.Current.DelayAsync(random.Next(10) == 0 ? random.Next(400) * 1_000_000L : random.Next(500_000)),
@@ -161,7 +162,48 @@ public sealed class VolumeClient(Random random, PoolProfile profile, ulong numbe
         return ChangeBlobAsync(open, blob, change => open.Volume.Data.PrepareAllocateAsync(change, blob, first, limit), old => old);
     }
 
+    /// <summary>Makes blocks of any blob, of another client too, blocks of an own one.</summary>
+    private async IoTask<Errno> ShareAsync(OpenVolume open)
+    {
+        if (open.Model.Blobs.Count == 0 || !open.Volume.Data.CanShare) { return Errno.None; }
+        Errno allowed = await open.Volume.AllowSharingAsync();
+        if (allowed != Errno.None) { return allowed; }
+        ulong source = open.Model.Blobs.Order().ElementAt(random.Next(open.Model.Blobs.Count)), target = OwnBlob;
+        long sourceBlock = random.Next(3) == 0 ? random.Next(16) : 0, targetBlock = random.Next(3) == 0 ? random.Next(16) : sourceBlock, count = random.Next(1, 24);
+        if (source == target) { targetBlock = sourceBlock + count; }
+        // In order of their numbers, as everybody does who locks two.
+        BlobLock? before = source < target ? await open.Volume.Data.LockAsync(source, 0, long.MaxValue) : null;
+        BlobLock held = await open.Volume.Data.LockAsync(target, 0, long.MaxValue);
+        BlobLock? after = source > target ? await open.Volume.Data.LockAsync(source, 0, long.MaxValue) : null;
+        long shared = 0;
+        Errno done = await ChangeLockedAsync(open, target, _ => new IoTask<Errno>(Errno.None),
+            old =>
+            {
+                byte[] from = open.Model.Blob(source);
+                byte[] content = new byte[Math.Max(old.Length, (targetBlock + shared) * BlobData.BlockBytes)];
+                old.CopyTo(content, 0);
+                Span<byte> part = content.AsSpan((int)targetBlock * BlobData.BlockBytes, (int)shared * BlobData.BlockBytes);
+                part.Clear();
+                int first = (int)Math.Min(sourceBlock * BlobData.BlockBytes, from.Length);
+                from.AsSpan(first, Math.Min(part.Length, from.Length - first)).CopyTo(part);
+                return content;
+            },
+            transaction => open.Volume.Data.TryStageShare(transaction, source, sourceBlock, target, targetBlock, count, out shared, out _));
+        if (after is not null) { open.Volume.Data.Unlock(after); }
+        open.Volume.Data.Unlock(held);
+        if (before is not null) { open.Volume.Data.Unlock(before); }
+        return done;
+    }
+
     private async IoTask<Errno> ChangeBlobAsync(OpenVolume open, ulong blob, Func<BlobChange, IoTask<Errno>> prepare, Func<byte[], byte[]> apply, Func<Transaction, Errno>? stageMore = null)
+    {
+        BlobLock held = await open.Volume.Data.LockAsync(blob, 0, long.MaxValue);
+        Errno done = await ChangeLockedAsync(open, blob, prepare, apply, stageMore);
+        open.Volume.Data.Unlock(held);
+        return done;
+    }
+
+    private async IoTask<Errno> ChangeLockedAsync(OpenVolume open, ulong blob, Func<BlobChange, IoTask<Errno>> prepare, Func<byte[], byte[]> apply, Func<Transaction, Errno>? stageMore)
     {
         Volume volume = open.Volume;
         BlobChange change = volume.Data.RentChange();
@@ -173,13 +215,13 @@ public sealed class VolumeClient(Random random, PoolProfile profile, ulong numbe
             {
                 Errno admitted = await volume.AdmitAsync(Admission.Grow);
                 if (admitted != Errno.None) { return admitted; }
-                byte[] content = apply(open.Model.Blob(blob));
-                byte[] size = new byte[VolumeContent.SizeItemBytes];
-                BinaryPrimitives.WriteInt64LittleEndian(size, content.Length);
                 var sizeKey = new TreeKey(blob, ItemType.Inode, 0);
                 Transaction transaction = volume.Begin();
                 Errno staged = BlobData.IsEmpty(change) ? Errno.None : volume.Data.TryStage(transaction, change);
                 if (staged == Errno.None && stageMore is not null) { staged = stageMore(transaction); }
+                byte[] content = apply(open.Model.Blob(blob));
+                byte[] size = new byte[VolumeContent.SizeItemBytes];
+                BinaryPrimitives.WriteInt64LittleEndian(size, content.Length);
                 if (staged == Errno.None) { staged = transaction.Put(sizeKey, size); }
                 if (staged == Errno.None) { staged = StageStamp(open, transaction); }
                 if (staged == Errno.None)
