@@ -12,6 +12,9 @@ internal sealed class BlobSharer(Volume volume, ExtentGroupEditor editor)
     /// <summary>Nodes that one step makes dirty, or a few more: what admission reserves.</summary>
     private const int MaxNodes = 12;
 
+    /// <summary>Looking a key up among what is staged takes as long as there is staged: a file that is one block over and over must not hold up the reactor.</summary>
+    private const int MaxOperations = 512;
+
     public Errno TryStage(Transaction transaction, ulong source, long sourceBlock, ulong target, long targetBlock, long count, out long done, out long blocksDelta)
     {
         done = 0;
@@ -31,7 +34,8 @@ internal sealed class BlobSharer(Volume volume, ExtentGroupEditor editor)
         return Errno.None;
     }
 
-    private static bool HasRoom(Transaction transaction) => transaction.RoomBytes >= MinRoomBytes && transaction.TouchedNodes < MaxNodes;
+    private static bool HasRoom(Transaction transaction) =>
+        transaction.RoomBytes >= MinRoomBytes && transaction.TouchedNodes < MaxNodes && transaction.OperationCount < MaxOperations;
 
     private Errno StageGroup(Transaction transaction, ulong source, long sourceBlock, GroupPlace place, int wanted, out int done, ref long blocksDelta)
     {

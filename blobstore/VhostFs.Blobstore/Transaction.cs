@@ -29,6 +29,9 @@ public sealed class Transaction
     /// <summary>Nodes that it makes dirty so far, not counting splits.</summary>
     internal int TouchedNodes => _volume.Tree.TouchedCount;
 
+    /// <summary>Operations staged so far.</summary>
+    internal int OperationCount => _operations;
+
     /// <summary>Bytes that the record can still take.</summary>
     internal int RoomBytes => MaxRecordBytes - _length;
 

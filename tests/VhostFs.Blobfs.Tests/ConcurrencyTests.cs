@@ -55,6 +55,7 @@ public sealed class ConcurrencyTests : IDisposable
         _fs.Remount(clean: seed % 2 == 0); // runs the checker: counts, tails behind the end, links, orphans
         foreach (ulong file in files.Where(file => !_fs.Stat(file).IsError))
         {
+            Assert.True(_fs.Read(file, 0, 1 << 20).AsSpan().IndexOfAnyExcept((byte)0, (byte)0xEE) < 0);
             Assert.Equal(Errno.None, _fs.Truncate(file, 0));
             Assert.Equal(0, _fs.Stat(file).Value.Blocks512);
         }
@@ -88,12 +89,16 @@ public sealed class ConcurrencyTests : IDisposable
             int length = random.Next(1, random.Next(2) == 0 ? 1000 : 64 << 10);
             list.Clear();
             list.Add(memory.Slice(0, length));
-            Errno result = random.Next(6) switch
+            ulong other = files[random.Next(files.Length)];
+            Errno result = random.Next(8) switch
             {
                 0 => (await session.SetAttributesAsync(caller, file, new SetAttributes(SizeBytes: random.Next(3) == 0 ? random.Next(2048) : at))).Errno,
                 1 => await session.FallocateAsync(caller, file, 0, Allocation.PunchHole | Allocation.KeepSize, at, length),
                 2 => await session.FallocateAsync(caller, file, 0, (uint)random.Next(2), at, length),
-                3 => (await session.ReadAsync(file, 0, at, list.View())).Errno,
+                // Blocks shared to and fro; EINVAL: the ranges overlap in one file.
+                3 => (await session.CopyFileRangeAsync(file, 0, at & ~4095, other, 0, random.Next(40) * 4096, length * 4)).Errno is var copied && copied == Errno.EINVAL && file == other ? Errno.None : copied,
+                4 => (await session.CopyFileRangeAsync(file, 0, 0, other, 0, 0, 300_000)).Errno is var cloned && cloned == Errno.EINVAL && file == other ? Errno.None : cloned,
+                5 => (await session.ReadAsync(file, 0, at, list.View())).Errno,
                 _ => (await session.WriteAsync(file, 0, at, list.View(), random.Next(3) == 0 ? 0x400u : 0, false, false)).Errno,
             };
             Assert.Equal(Errno.None, result);
