@@ -29,9 +29,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
             if (planned != Errno.None) { return planned; }
         }
-        Errno result = await ReserveAsync(change);
-        if (result == Errno.None) { result = await FillAsync(change, offset, offset + length, source); }
-        return result == Errno.None ? await WriteNewAsync(change) : result;
+        return await CompleteAsync(change, offset, offset + length, source);
     }
 
     public async IoTask<Errno> PrepareZeroAsync(BlobChange change, ulong blob, long offset, long length)
@@ -47,9 +45,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             if (planned == Residency.NotResident) { planned = await volume.LoadMissingAsync(); }
             if (planned != Errno.None) { return planned; }
         }
-        Errno result = await ReserveAsync(change);
-        if (result == Errno.None) { result = await FillAsync(change, offset, limit, IoVecs.Empty); }
-        return result == Errno.None ? await WriteNewAsync(change) : result;
+        return await CompleteAsync(change, offset, limit, IoVecs.Empty);
     }
 
     public async IoTask<Errno> PrepareAllocateAsync(BlobChange change, ulong blob, long firstBlock, long limitBlock)
@@ -161,6 +157,13 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     {
         block.OldPhysical = part.Physical;
         block.OldCrc = volume.HasDataChecksums ? ExtentGroup.Crc(value, part.CrcIndex) : 0;
+    }
+
+    private async IoTask<Errno> CompleteAsync(BlobChange change, long offset, long limit, IoVecs source)
+    {
+        Errno result = await ReserveAsync(change);
+        if (result == Errno.None) { result = await FillAsync(change, offset, limit, source); }
+        return result == Errno.None ? await WriteNewAsync(change) : result;
     }
 
     /// <summary>Finds blocks for everything new, in as few runs as there are.</summary>

@@ -78,6 +78,8 @@ public static class Disks
         all.Add(await c.Write("/inline", 0, 1500));
         all.Add(await c.Write("/blocks", 0, (3 * 4096) + 100));
         all.Add(await c.Write("/big", 0, 300_000));
+        all.Add(await c.Make("/", "clone"));
+        all.Add(await c.Copy("/big", 0, "/clone", 0, 300_000));
         all.Add(await c.Write("/holes", 0, 4096));
         all.Add(await c.Write("/holes", 100_000, 5000));
         all.Add(await c.Fallocate("/reserved", 1, 0, 65536));

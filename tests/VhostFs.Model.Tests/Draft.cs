@@ -39,7 +39,7 @@ internal sealed record Draft(int Kind, int A, int B, bool Together)
         (CommandKind.Symlink, 2), (CommandKind.MakeNode, 7), (CommandKind.MakeDirectory, 6), (CommandKind.Unlink, 6), (CommandKind.RemoveDirectory, 3), (CommandKind.Rename, 8),
         (CommandKind.Link, 4), (CommandKind.Open, 3), (CommandKind.Create, 6), (CommandKind.Temporary, 2), (CommandKind.Read, 6), (CommandKind.Write, 12), (CommandKind.Release, 3),
         (CommandKind.OpenDirectory, 1), (CommandKind.ReadDirectory, 4), (CommandKind.ReleaseDirectory, 1), (CommandKind.GetXattr, 2), (CommandKind.ListXattr, 2),
-        (CommandKind.SetXattr, 4), (CommandKind.SetAcl, 4), (CommandKind.RemoveXattr, 2), (CommandKind.Fallocate, 5), (CommandKind.Seek, 3), (CommandKind.Copy, 4),
+        (CommandKind.SetXattr, 4), (CommandKind.SetAcl, 4), (CommandKind.RemoveXattr, 2), (CommandKind.Fallocate, 5), (CommandKind.Seek, 3), (CommandKind.Copy, 6),
         (CommandKind.Fsync, 1), (CommandKind.SyncFs, 1), (CommandKind.StatFs, 1), (CommandKind.Flush, 1),
     }.SelectMany(static k => Enumerable.Repeat(k.Kind, k.Weight))];
 
@@ -104,7 +104,10 @@ internal sealed record Draft(int Kind, int A, int B, bool Together)
             case CommandKind.Fallocate: return c with { Mode = new uint[] { 0, 1, 3, 0x10, 0x11, 2, 0x20 }[pick.Next(7)], Offset = place, Length = size };
             case CommandKind.Seek: return c with { Offset = place, Flags = pick.Next(10) == 0 ? 1u : (uint)pick.Next(3, 5) };
             case CommandKind.Copy:
-                return c with { Offset = place, Offset2 = s_places[pick.Next(s_places.Length)], Length = size };
+                // Half of them so that blocks can be shared: both offsets lie equally in theirs.
+                int to = s_places[pick.Next(s_places.Length)];
+                if (pick.Next(2) == 0) { to = (to / 4096 * 4096) + (place % 4096); }
+                return c with { Offset = place, Offset2 = to, Length = size };
             default: return c;
         }
     }

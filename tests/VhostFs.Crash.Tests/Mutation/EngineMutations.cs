@@ -93,6 +93,23 @@ public static class EngineMutations
         new("partial overwrite loses the rest of its block", "Blobstore/BlobWriter.cs", "                if (isPartial) { SetOld(ref added, value, part); }\n", ""),
         new("rest of a new block not cleared", "Blobstore/BlobWriter.cs", "                memory[to..].Clear();\n", ""),
 
+        // ---- blocks with several owners
+        new("new owner not counted", "Blobstore/SharedBlocks.cs", "SetCount(counts, first + shared, references + 1);", "SetCount(counts, first + shared, Math.Max(references, 2));", "shared blocks"),
+        new("shared block freed by its first owner", "Blobstore/SharedBlocks.cs", "        if (!Any) { return transaction.Free(run); }", "        if (run.Count > 0) { return transaction.Free(run); }", "shared blocks"),
+        new("last owner does not free", "Blobstore/SharedBlocks.cs", "Errno freed = alone == 0 ? Errno.None : transaction.Free(", "Errno freed = alone >= 0 ? Errno.None : transaction.Free(", "shared blocks"),
+        new("owner gone, count stays", "Blobstore/SharedBlocks.cs", "                SetCount(counts, first + i, references == 2 ? 0 : references - 1);\n", "                SetCount(counts, first + i, references);\n", "shared blocks"),
+        new("owner gone, count is none", "Blobstore/SharedBlocks.cs", "references == 2 ? 0 : references - 1", "0", "shared blocks"),
+        new("item stays when nothing is shared any more", "Blobstore/SharedBlocks.cs", "return counts.ContainsAnyExcept((byte)0)\n", "return counts.Length > 0\n", "shared blocks"),
+        new("shared block with as many owners again after a mount", "Blobstore/VolumeMount.cs", "volume.Shared.Any = found == Errno.None;", "volume.Shared.Any = false;", "shared blocks"),
+        new("shared block overwritten in place", "Blobstore/BlobWriter.cs", "bool isImage = isSmall && !isShared;", "bool isImage = isSmall;", "shared blocks"),
+        new("tail of a shared block zeroed in place", "Blobstore/BlobWriter.cs",
+            "                    added.Kind = isShared ? BlockChangeKind.New : BlockChangeKind.Image;\n                    added.Physical = isShared ? 0 : part.Physical;\n",
+            "                    added.Kind = BlockChangeKind.Image;\n                    added.Physical = part.Physical;\n", "shared blocks"),
+        new("nobody looks whether a block is shared", "Blobstore/SharedBlocks.cs", "isShared = Count(counts, IndexOf(block)) > 1;", "isShared = false;", "shared blocks"),
+        new("blocks that a share replaces are not freed", "Blobstore/BlobSharer.cs", "                if (old != 0) { result = released.Add(old, transaction, isFree: true); }\n", "", "shared blocks"),
+        new("wrong checksum for a new owner", "Blobstore/BlobSharer.cs", "ExtentGroup.Crc(value, part.CrcIndex + i)", "ExtentGroup.Crc(value, part.CrcIndex)", "shared blocks"),
+        new("pool not marked before a block is shared", "Blobstore/Pool.cs", "Incompatible = _superblock.Incompatible | IncompatibleFeatures.SharedBlocks }", "Incompatible = _superblock.Incompatible }", "shared blocks"),
+
         // ---- volumes that come and go
         new("space of a deleted volume not cleared", "Blobstore/Pool.cs", "Errno cleared = await ClearAsync(extent);", "Errno cleared = Errno.None;", "volumes"),
         new("space given on before its clearing is durable", "Blobstore/Pool.cs", "        Errno flushed = await Flusher.FlushAsync();\n", "        Errno flushed = Errno.None;\n", "volumes"),
@@ -122,6 +139,10 @@ public static class EngineMutations
         new("cut file keeps the rest of its last block", "Blobfs/Truncation.cs", "size < record.SizeBytes && size % FileLimits.BlockBytes != 0)", "size < 0)"),
         new("write behind the end does not move it", "Blobfs/FileWrites.cs", "SizeBytes = Math.Max(record.SizeBytes, at + request.Length),", "SizeBytes = record.SizeBytes,"),
         new("inline content stays beside the block", "Blobfs/InlineContent.cs", "        if (staged == Errno.None) { staged = tx.Delete(BlobfsKeys.Inline(node)); }\n", ""),
+        new("shared blocks not counted", "Blobfs/ShareRange.cs", "Blocks = to.Blocks + blocksDelta,", "Blocks = to.Blocks,"),
+        new("share does not move the end", "Blobfs/ShareRange.cs", "SizeBytes = Math.Max(to.SizeBytes, request.TargetOffset + bytes),", "SizeBytes = to.SizeBytes,"),
+        new("end of the source shared into the middle of a file", "Blobfs/ShareRange.cs", " && limit >= to.SizeBytes;", ";"),
+        new("share does not wait for the log", "Blobfs/ShareRange.cs", "Errno logged = await state.Volume.LoggedAsync(lsn);", "Errno logged = Errno.None;"),
         new("punched blocks stay counted", "Blobfs/Allocation.cs", "(change.Edges?.BlocksDelta ?? 0) - freed };", "(change.Edges?.BlocksDelta ?? 0) };"),
     ];
 }

@@ -129,6 +129,21 @@ internal sealed record CheckerRule(string Says, Action<BrokenImage> Break, bool 
         new("does not match its checksum", i => i.Spoil((ulong)BlockMap.Of(Images(false)).Of(BlockKind.Data, 1).First())),
         new("cannot be read", i => i.MakeUnreadable((ulong)BlockMap.Of(Images(false)).Of(BlockKind.Data, 1).First())),
 
+        // ---- shared blocks
+        new("blocks are shared, but the superblock does not say", i => Put64(i.Superblock, 16, 0)),
+        new("in a volume without data checksums", i => Put32(i.Header, 12, U32(i.Header, 12) & ~1u)),
+        new("has 255 bytes", i => i.Edit(SharedBlocks, static value => value[..255])),
+        new("is beyond any device", i => i.Insert(0, SharedBlocks, 1UL << 57, new byte[256])),
+        new("counts nothing; such an item is deleted", i => i.Edit(SharedBlocks, static _ => new byte[256])),
+        new("has a count of one", i => i.Edit(SharedBlocks, static value => WithCount(value, 1))),
+        new("has a count of 9, and 2 extents name it", i => i.Edit(SharedBlocks, static value => WithCount(value, 9))),
+        new("has a count of 2, and 3 extents name it", i => i.Edit(SharedBlocks, static value => [.. Enumerable.Range(0, 256).Select(at => at % 2 == 0 && value[at] == 3 ? (byte)2 : value[at])])),
+        new("has a count of 2, and 0 extents name it", i => i.Insert(0, SharedBlocks, FreeBlock(i) / SharedGroupBlocks, BrokenImage.Put(new byte[256], (int)(FreeBlock(i) % SharedGroupBlocks) * 2, 2, 2))),
+        new("is mapped twice", i => i.Edit(SharedBlocks, static _ => null)),
+        new("is not in a data cluster of the volume", i => i.Insert(0, SharedBlocks, i.A.AnchorFirst / SharedGroupBlocks, BrokenImage.Put(new byte[256], (int)(i.A.AnchorFirst % SharedGroupBlocks) * 2, 2, 2))),
+        new("is shared, and not written", i => i.Set(Extent, 10, 2, 1, item => IsShared(i, U64(item.Value, 16)))),
+        new("writes to block", i => i.EditLog((b, at) => b[at] == 7 && Done(() => Put64(b, at + 4, SharedBlock(i)))), Crashed: true),
+
         // ---- inodes
         new("an inode item with sub-key 5", i => i.Insert(60, Inode, 5, new byte[160])),
         new("its record has 159 bytes", i => i.Edit(Inode, static value => value[..159], s_file)),
@@ -139,7 +154,7 @@ internal sealed record CheckerRule(string Says, Action<BrokenImage> Break, bool 
         new("inline item 2 is not possible", i => i.Insert(First(i, s_inlineFile), Inline, 2, [])),
         new("does not go on from a full first one", i => i.Insert(First(i, s_inlineFile), Inline, 1, [])),
         new("an item of unknown type 6", i => i.Insert(First(i, s_inlineFile), 6, 0, [])),
-        new("does not belong to the volume itself", i => i.Insert(0, 13, 0, [])),
+        new("does not belong to the volume itself", i => i.Insert(0, 14, 0, [])),
         new("its Orphan item is malformed", i => i.Insert(0, Orphan, 1, [9, 0, 0, 0, 0, 0, 0, 0, 0])),
         new("has an Orphan item, but does not exist", i => i.Insert(0, Orphan, 4711, [1, 0, 0, 0, 0, 0, 0, 0, 0])),
         new("the root directory is missing", i => i.Edit(Inode, static _ => null, static item => item.Object == 1)),
@@ -212,6 +227,27 @@ internal sealed record CheckerRule(string Says, Action<BrokenImage> Break, bool 
     private static readonly Lazy<BaseImages> s_images = new(static () => ImageBuilder.Build(1));
 
     private static ulong First(BrokenImage image, Func<TreeItem, bool> where) => image.A.Tree.Items().First(where).Object;
+
+    /// <summary>The counts with another one for the first block that has one.</summary>
+    private static byte[] WithCount(byte[] counts, ushort count)
+    {
+        int first = Enumerable.Range(0, SharedGroupBlocks).First(block => U16(counts, 2 * block) != 0);
+        return BrokenImage.Put([.. counts], 2 * first, 2, count);
+    }
+
+    private static bool IsShared(BrokenImage image, ulong block) =>
+        image.A.Tree.Items().Any(item => item.Type == SharedBlocks && item.Sub == block / SharedGroupBlocks && U16(item.Value, (int)(block % SharedGroupBlocks) * 2) != 0);
+
+    private static ulong SharedBlock(BrokenImage image)
+    {
+        TreeItem counts = image.A.Tree.Items().First(static item => item.Type == SharedBlocks);
+        // The last: the log of the crashed image takes owners from the first ones.
+        return (counts.Sub * SharedGroupBlocks) + (ulong)Enumerable.Range(0, SharedGroupBlocks).Last(block => U16(counts.Value, 2 * block) != 0);
+    }
+
+    /// <summary>A block of "a" that nothing uses, in a group of which no block is shared.</summary>
+    private static ulong FreeBlock(BrokenImage image) => (ulong)BlockMap.Of(Images(false)).Of(BlockKind.DataUnused, 1)
+        .First(block => !image.A.Tree.Items().Any(item => item.Type == SharedBlocks && item.Sub == (ulong)block / SharedGroupBlocks));
 
     private static bool Done(Action change)
     {

@@ -18,8 +18,9 @@ internal static class DiskFormat
     public const int ExtentHeaderBytes = 8;
     public const int ExtentRunBytes = 24;
     public const int ExtentGroupBlocks = 128;
+    public const int SharedGroupBlocks = 128;
 
-    public const int Inode = 0, Inline = 1, Xattr = 2, Extent = 3, DirectoryEntry = 4, Orphan = 8, Allocation = 9, Volume = 11, ClusterRun = 12;
+    public const int Inode = 0, Inline = 1, Xattr = 2, Extent = 3, DirectoryEntry = 4, Orphan = 8, Allocation = 9, Volume = 11, ClusterRun = 12, SharedBlocks = 13;
     public const int Anchor = 1, Node = 2, Data = 3;
 
     public static ulong U64(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt64LittleEndian(bytes[at..]);

@@ -247,7 +247,11 @@ internal sealed class ImageBuilder : IDisposable
             await WriteAsync(fs, await FindAsync(fs, Root, "one-block"), 100, 200);
             await WriteAsync(fs, await FindAsync(fs, directory, "file-1"), 0, 100);
             await fs.UnlinkAsync(directory, Name("file-2"));
-            await MakeFileAsync(fs, Root, "newer", 12_000);
+            ulong newer = await MakeFileAsync(fs, Root, "newer", 12_000);
+            // Blocks with two owners, and one with three.
+            ulong clone = await MakeFileAsync(fs, Root, "clone", 0);
+            await CopyAsync(fs, newer, 0, clone, 0, 12_000);
+            await CopyAsync(fs, newer, 4096, clone, 40_960, 4096);
             Errno synced = await fs.SyncFsAsync();
             if (synced != Errno.None) { return synced; }
         }
@@ -267,6 +271,10 @@ internal sealed class ImageBuilder : IDisposable
             await fs.SetXattrAsync(file, Name("user.big"), Bytes(15_000), 0, false);
             await WriteAsync(fs, await FindAsync(fs, Root, "one-block"), 1000, 500);
             await fs.UnlinkAsync(directory, Name("file-4"));
+            // One owner less for two blocks, another one for the third, all in the log.
+            ulong clone = await FindAsync(fs, Root, "clone");
+            await WriteAsync(fs, clone, 100, 6_000);
+            await CopyAsync(fs, clone, 8192, clone, 81_920, 3_808);
             // Open, and without a name: an orphan.
             ulong gone = await MakeFileAsync(fs, Root, "gone", 9_000);
             await fs.UnlinkAsync(Root, Name("gone"));
@@ -292,6 +300,12 @@ internal sealed class ImageBuilder : IDisposable
     private async IoTask<ulong> MakeDirectoryAsync(BlobfsSession fs, ulong parent, string name) => (await fs.MakeDirectoryAsync(s_root, parent, Name(name), 0x1ED)).Value.Inode;
 
     private async IoTask<ulong> FindAsync(BlobfsSession fs, ulong directory, string name) => (await fs.LookupAsync(directory, Name(name))).Value.Inode;
+
+    private static async IoTask<Errno> CopyAsync(BlobfsSession fs, ulong source, long from, ulong target, long to, long length)
+    {
+        IoResult copied = await fs.CopyFileRangeAsync(source, 0, from, target, 0, to, length);
+        return copied.IsError || copied.Bytes != length ? throw new InvalidOperationException($"copying: {copied}") : Errno.None;
+    }
 
     private async IoTask<Errno> WriteAsync(BlobfsSession fs, ulong file, long offset, int length)
     {

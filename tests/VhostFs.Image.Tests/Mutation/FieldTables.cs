@@ -41,8 +41,17 @@ internal static class FieldTables
         DiskFormat.Orphan => s_orphan,
         DiskFormat.Volume => s_volume,
         DiskFormat.ClusterRun => s_clusters,
+        DiskFormat.SharedBlocks => Counts(item.Value),
         _ => [.. Enumerable.Range(0, Math.Min(item.Value.Length, 16)).Select(at => (at, 1))],
     };
+
+    /// <summary>The counts that are there, and one that is not.</summary>
+    private static List<(int At, int Size)> Counts(byte[] counts)
+    {
+        List<(int At, int Size)> fields = [.. Enumerable.Range(0, counts.Length / 2).Where(i => DiskFormat.U16(counts, 2 * i) != 0).Select(i => (2 * i, 2))];
+        if (fields.Count > 0) { fields.Add(((fields[^1].At + 2) % counts.Length, 2)); }
+        return fields;
+    }
 
     private static List<(int At, int Size)> Extent(byte[] group)
     {

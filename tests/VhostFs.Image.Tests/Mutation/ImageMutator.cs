@@ -281,7 +281,7 @@ internal sealed class ImageMutator
             {
                 if (item.Type == DiskFormat.Extent) { numbers.Add(DiskFormat.U64(item.Value, 16)); }
                 if (item.Type == DiskFormat.Inode && item.Object % 7 < 2) { numbers.Add(item.Object); }
-                if (item.Type == DiskFormat.Allocation) { numbers.Add(item.Sub); }
+                if (item.Type is DiskFormat.Allocation or DiskFormat.SharedBlocks) { numbers.Add(item.Sub); }
             }
         }
         return [.. numbers];
