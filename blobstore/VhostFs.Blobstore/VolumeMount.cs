@@ -151,8 +151,7 @@ internal static class VolumeMount
         // A hostile header may count less than its log deletes.
         volume.InodeCount = Math.Max(volume.InodeCount, 0);
         if ((header.Flags & VolumeFlags.CountsInodes) == 0) { await CountInodesAsync(volume); }
-        loaded = await LookForSharedBlocksAsync(volume);
-        if (loaded != Errno.None) { return $"its counts of shared blocks cannot be read: {loaded}"; }
+        volume.Shared.Any = await HasSharedBlocksAsync(volume);
         // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
         while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
         {
@@ -219,18 +218,18 @@ internal static class VolumeMount
         return Errno.None;
     }
 
-    private static async IoTask<Errno> LookForSharedBlocksAsync(Volume volume)
+    private static async IoTask<bool> HasSharedBlocksAsync(Volume volume)
     {
         for (;;)
         {
             Errno found = volume.TryNext(SharedBlocks.FirstKey, SharedBlocks.LimitKey, out _, out _);
-            volume.Shared.Any = found == Errno.None;
             if (found == Residency.NotResident)
             {
                 found = await volume.LoadMissingAsync();
                 if (found == Errno.None) { continue; }
             }
-            return found == Errno.ENOENT ? Errno.None : found;
+            // A damaged node may hold counts: who needs them is told EIO, and everybody looks.
+            return found != Errno.ENOENT;
         }
     }
 
