@@ -10,6 +10,9 @@ internal sealed class AccessTimes(BlobfsState state, AccessTimeMode mode)
     private const long MaxAgeSeconds = 24 * 60 * 60;
     private const ulong O_NOATIME = 0x40000;
 
+    /// <summary>As a handle: a read that leaves the access time alone.</summary>
+    public const ulong None = O_NOATIME;
+
     /// <summary>The inode was read, through a handle, which is the flags it was opened with (0: through none).</summary>
     public void Touch(ulong inode, in InodeRecord record, ulong handle = 0)
     {

@@ -45,7 +45,7 @@ public sealed class BlobfsSession : IFileSystem
         _reads = new FileReads(state, _inline, accessTimes);
         _writes = new FileWrites(state, _locks, _inline, _attributes);
         _allocation = new Allocation(state, _locks, _inline, _attributes);
-        _copies = new CopyRange(_reads, _writes, _attributes, new ShareRange(state, _locks, _inline, _attributes, accessTimes));
+        _copies = new CopyRange(_reads, _writes, _attributes, new ShareRange(state, _locks, _inline, _attributes));
         _directories = new Directories(state, _references, accessTimes);
         _xattrs = new Xattrs(state);
         _fileLocks = new SessionLocks(state.Locks, state.Options.MaxLocksPerSession, state.Options.MaxLockWaitersPerSession);

@@ -32,6 +32,10 @@ internal sealed class CopyRange(FileReads reads, FileWrites writes, Attributes a
         long wanted = Math.Min(Math.Min(lengthBytes, MaxBytes), Math.Max(from.Value.SizeBytes - sourceOffset, 0));
         if (source == target && sourceOffset < targetOffset + wanted && targetOffset < sourceOffset + wanted && wanted > 0) { return IoResult.FromErrno(Errno.EINVAL); }
         if (targetOffset > FileLimits.MaxFileBytes - wanted) { return IoResult.FromErrno(Errno.EFBIG); }
+        if (wanted == 0) { return new IoResult(0); }
+        // Once, before anything changes: within one file a later read would find the access time older than the content.
+        FsResult<Nothing> touched = await reads.TouchAsync(source);
+        if (touched.IsError) { return IoResult.FromErrno(touched.Errno); }
         bool shares = share.IsPossible(from.Value, sourceOffset, targetOffset, wanted);
         long done = 0;
         if (shares && sourceOffset % FileLimits.BlockBytes != 0)
@@ -67,7 +71,7 @@ internal sealed class CopyRange(FileReads reads, FileWrites writes, Attributes a
         long done = 0;
         while (done < wanted)
         {
-            IoResult read = await reads.ReadAsync(source, 0, sourceOffset + done, buffer.View((int)Math.Min(wanted - done, ChunkBytes)));
+            IoResult read = await reads.ReadAsync(source, AccessTimes.None, sourceOffset + done, buffer.View((int)Math.Min(wanted - done, ChunkBytes)));
             IoResult written = read;
             if (!read.IsError && read.Bytes > 0)
             {

@@ -19,6 +19,9 @@ internal sealed class FileReads(BlobfsState state, InlineContent inline, AccessT
         return bytes >= 0 ? new IoTask<IoResult>(new IoResult(bytes)) : state.Data.ReadAsync(node, sizeBytes, offset, target);
     }
 
+    /// <summary>Sets the access time, for several reads that do not.</summary>
+    public IoTask<FsResult<Nothing>> TouchAsync(ulong node) => state.Loop.Read<TouchRead, Nothing>(new TouchRead(state, accessTimes, node));
+
     public IoTask<FsResult<long>> SeekAsync(ulong node, long offset, uint whence)
     {
         if (whence is not (SeekData or SeekHole)) { return new IoTask<FsResult<long>>(Errno.EINVAL); }
@@ -87,6 +90,17 @@ internal sealed class FileReads(BlobfsState state, InlineContent inline, AccessT
         }
         accessTimes.Touch(node, record);
         return Errno.None;
+    }
+
+    private readonly record struct TouchRead(BlobfsState State, AccessTimes AccessTimes, ulong Node) : ITreeRead<Nothing>
+    {
+        public Errno Try(out Nothing result)
+        {
+            result = default;
+            Errno found = State.Volume.TryGetInode(Node, out InodeRecord record);
+            if (found == Errno.None) { AccessTimes.Touch(Node, record); }
+            return found;
+        }
     }
 
     private readonly record struct SeekRead(FileReads Reads, ulong Node, long Offset, bool Data) : ITreeRead<long>

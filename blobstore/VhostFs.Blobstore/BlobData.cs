@@ -23,7 +23,6 @@ public sealed class BlobData
     private readonly BlobWriter _writer;
     private readonly BlobMap _map;
     private readonly BlobSharer _sharer;
-    private readonly Volume _volume;
 
     internal BlobData(Volume volume, Pool pool)
     {
@@ -32,7 +31,6 @@ public sealed class BlobData
         _writer = new BlobWriter(volume, pool, _reader);
         _map = new BlobMap(volume, pool.ExtentEditor);
         _sharer = new BlobSharer(volume, pool.ExtentEditor);
-        _volume = volume;
     }
 
     /// <summary>Reads [offset, offset + target length) as far as <paramref name="sizeBytes"/>; holes and unwritten ranges read as zeroes. EIO: a checksum does not match.</summary>
