@@ -105,6 +105,7 @@ internal sealed class ShareRange(BlobfsState state, ContentLocks locks, InlineCo
         Errno staged = tx.TryGetInode(request.Source, out InodeRecord from);
         if (staged != Errno.None) { return staged; }
         staged = tx.TryGetInode(request.Target, out InodeRecord to);
+        if (staged == Errno.None) { staged = Protection.Write(to, fromCache: false); }
         if (staged != Errno.None || from.IsInline || (to.IsInline && to.SizeBytes > 0)) { return staged; }
         long length = Math.Min(request.Length, from.SizeBytes - request.SourceOffset), limit = request.TargetOffset + length;
         // The last block of the source is zeroes behind its end, and can be the target's last one: else the target would lose what it has there.
