@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>fallocate(2): reserving, punching holes, zeroing, in bounded steps under one lock. A crash in between leaves some of the steps done.</summary>
-internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes)
+internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes, ChangeNotices notices)
 {
     public const uint KeepSize = 1;
     public const uint PunchHole = 2;
@@ -83,6 +83,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         Errno staged = StageZero(tx, change, out complete);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(change.Node, contentChanged: true);
         return Errno.None;
     }
 
@@ -123,6 +124,7 @@ internal sealed class Allocation(BlobfsState state, ContentLocks locks, InlineCo
         }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(node, contentChanged: true);
         return Errno.None;
     }
 

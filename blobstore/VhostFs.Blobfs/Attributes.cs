@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>GETATTR, and the attribute changes that leave the content alone (size: <see cref="Truncation"/>).</summary>
-internal sealed class Attributes(BlobfsState state)
+internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
 {
     private readonly byte[] _acl = new byte[Acl.MaxBytes];
 
@@ -76,6 +76,7 @@ internal sealed class Attributes(BlobfsState state)
         if (staged == Errno.None) { staged = tx.PutInode(node, record); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(node, contentChanged: false);
         attributes = record.ToAttributes(node);
         return Errno.None;
     }

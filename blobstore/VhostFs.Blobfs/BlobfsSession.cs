@@ -29,30 +29,36 @@ public sealed class BlobfsSession : IFileSystem
     private readonly Xattrs _xattrs;
     private readonly SessionLocks _fileLocks;
     private readonly InodeFlagRules _flags;
+    private readonly ChangeNotices _notices;
 
     internal BlobfsSession(BlobfsState state, AccessTimeMode accessTimeMode)
     {
         _state = state;
         _references = new SessionReferences(state.References, state.Options.MaxInodesPerSession, state.Options.MaxOpensPerSession);
+        _notices = new ChangeNotices(state, _references);
         var creation = new Creation(state);
         var accessTimes = new AccessTimes(state, accessTimeMode);
-        _names = new Names(state, _references, creation);
-        _renames = new Renames(state, _names, creation);
-        _attributes = new Attributes(state);
+        _names = new Names(state, _references, creation, _notices);
+        _renames = new Renames(state, _names, creation, _notices);
+        _attributes = new Attributes(state, _notices);
         _locks = new ContentLocks(state, _attributes);
         _inline = new InlineContent(state);
         _opens = new Opens(state, _references, _names, SetSizeAsync);
         _reads = new FileReads(state, _inline, accessTimes);
-        _writes = new FileWrites(state, _locks, _inline, _attributes);
-        _allocation = new Allocation(state, _locks, _inline, _attributes);
-        _copies = new CopyRange(_reads, _writes, _attributes, new ShareRange(state, _locks, _inline, _attributes));
+        _writes = new FileWrites(state, _locks, _inline, _attributes, _notices);
+        _allocation = new Allocation(state, _locks, _inline, _attributes, _notices);
+        _copies = new CopyRange(_reads, _writes, _attributes, new ShareRange(state, _locks, _inline, _attributes, _notices));
         _directories = new Directories(state, _references, accessTimes);
-        _xattrs = new Xattrs(state);
+        _xattrs = new Xattrs(state, _notices);
         _fileLocks = new SessionLocks(state.Locks, state.Options.MaxLocksPerSession, state.Options.MaxLockWaitersPerSession);
-        _flags = new InodeFlagRules(state);
+        _flags = new InodeFlagRules(state, _notices);
     }
 
     public IFileLocks Locks => _fileLocks;
+
+    /// <summary>From now on, and until the session ends, what other sessions change is told to this one's kernel.</summary>
+    /// <param name="isResumed">The session began with another process: its kernel may remember inodes that this one has not been asked for.</param>
+    public void KeepUpToDate(IKernelCache cache, bool isResumed) => _notices.Listen(cache, isResumed);
 
     /// <summary>Inodes this session refers to.</summary>
     public int ReferencedInodes => _references.Count;
@@ -174,10 +180,11 @@ public sealed class BlobfsSession : IFileSystem
 
     public void EndSession()
     {
+        _notices.StopListening();
         _references.Clear();
         _fileLocks.Clear();
     }
 
     private IoTask<FsResult<InodeAttributes>> SetSizeAsync(ulong node, SetAttributes changes) =>
-        _state.Truncation.SetSizeAsync(_locks, _inline, _attributes, node, changes);
+        _state.Truncation.SetSizeAsync(_locks, _inline, _attributes, _notices, node, changes);
 }

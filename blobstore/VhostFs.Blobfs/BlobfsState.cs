@@ -44,6 +44,9 @@ internal sealed class BlobfsState
 
     public LockTable Locks { get; }
 
+    /// <summary>Sessions whose kernels are told what others change; few.</summary>
+    public List<ChangeNotices> Listeners { get; } = [];
+
     private static FsTime SystemTime()
     {
         long ticks = DateTime.UtcNow.Ticks - DateTime.UnixEpoch.Ticks;

@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>WRITE: data first, then one transaction with extents, size, times and lost privileges.</summary>
-internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes)
+internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes, ChangeNotices notices)
 {
     /// <param name="fromCache">The guest's cache had taken the data before.</param>
     /// <param name="append">Ignore the offset: write at the end of the file, wherever that is when our turn comes.</param>
@@ -138,6 +138,7 @@ internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineCo
         }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(request.Node, contentChanged: true);
         return Errno.None;
     }
 
@@ -150,6 +151,7 @@ internal sealed class FileWrites(BlobfsState state, ContentLocks locks, InlineCo
         if (staged == Errno.None) { staged = StageInode(tx, request, ref record); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(request.Node, contentChanged: true);
         return Errno.None;
     }
 

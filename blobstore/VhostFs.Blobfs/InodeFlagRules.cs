@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>The flags of chattr(1): how they are told and set, and what a new inode takes over from its directory, as ext4 does it.</summary>
-internal sealed class InodeFlagRules(BlobfsState state)
+internal sealed class InodeFlagRules(BlobfsState state, ChangeNotices notices)
 {
     private const InodeFlags Settable = InodeFlags.Immutable | InodeFlags.AppendOnly | InodeFlags.NoDump | InodeFlags.NoAccessTime | InodeFlags.Synchronous | InodeFlags.SynchronousDirectory;
     private const InodeFlags Inherited = InodeFlags.NoDump | InodeFlags.NoAccessTime | InodeFlags.Synchronous | InodeFlags.SynchronousDirectory;
@@ -49,6 +49,7 @@ internal sealed class InodeFlagRules(BlobfsState state)
         if (staged == Errno.None) { staged = tx.PutInode(change.Node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(change.Node, contentChanged: false);
         return Errno.None;
     }
 

@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>Lookup, creation, hard links and removal of names, for one session. Each is one transaction over everything it touches.</summary>
-internal sealed class Names(BlobfsState state, SessionReferences references, Creation creation)
+internal sealed class Names(BlobfsState state, SessionReferences references, Creation creation, ChangeNotices notices)
 {
     public IoTask<FsResult<InodeAttributes>> LookupAsync(ulong parent, IoVec name) =>
         state.Loop.Read<LookupRead, InodeAttributes>(new LookupRead(this, parent, name));
@@ -79,6 +79,7 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         Errno staged = StageCreate(tx, parent, name, what, out ulong inode, out InodeRecord record);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Entry(parent, name);
         references.AddLookup(inode);
         if (open) { references.AddOpen(inode); }
         attributes = record.ToAttributes(inode);
@@ -138,6 +139,8 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         Errno staged = StageLink(tx, node, newParent, newName, out InodeRecord record);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Entry(newParent, newName);
+        notices.Inode(node, contentChanged: false);
         if (record.LinkCount == 1) { state.Orphans.Revived(node); }
         references.AddLookup(node);
         attributes = record.ToAttributes(node);
@@ -184,6 +187,8 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         Errno staged = StageRemove(tx, parent, name, directory, out ulong inode, out bool kept);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Entry(parent, name);
+        notices.Inode(inode, contentChanged: false);
         if (kept) { state.Orphans.Kept(inode); }
         return Errno.None;
     }

@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>renameat2(2) as one transaction: both names, the victim, both directories, the moved inode, the whiteout.</summary>
-internal sealed class Renames(BlobfsState state, Names names, Creation creation)
+internal sealed class Renames(BlobfsState state, Names names, Creation creation, ChangeNotices notices)
 {
     public const uint NoReplace = 1;
     public const uint Exchange = 2;
@@ -30,18 +30,22 @@ internal sealed class Renames(BlobfsState state, Names names, Creation creation)
     {
         lsn = 0;
         Transaction tx = state.Volume.Begin();
-        Errno staged = Stage(tx, change, out ulong victim, out bool isNoop);
+        Errno staged = Stage(tx, change, out Ends ends, out ulong victim, out bool isNoop);
         if (staged != Errno.None || isNoop) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Entry(change.Parent, change.Name.Span);
+        notices.Entry(change.NewParent, change.NewName.Span);
+        notices.Inode(ends.Source, contentChanged: false);
+        if (ends.HasTarget) { notices.Inode(ends.Target, contentChanged: false); }
         if (victim != 0) { state.Orphans.Kept(victim); }
         return Errno.None;
     }
 
-    private Errno Stage(Transaction tx, in RenameChange change, out ulong keptVictim, out bool isNoop)
+    private Errno Stage(Transaction tx, in RenameChange change, out Ends ends, out ulong keptVictim, out bool isNoop)
     {
         keptVictim = 0;
         isNoop = false;
-        Errno found = Find(tx, change, out Ends ends);
+        Errno found = Find(tx, change, out ends);
         if (found != Errno.None) { return found; }
         if (ends.HasTarget && (change.Flags & NoReplace) != 0) { return Errno.EEXIST; }
         if (!ends.HasTarget && (change.Flags & Exchange) != 0) { return Errno.ENOENT; }

@@ -8,7 +8,7 @@ namespace VhostFs.Blobfs;
 /// <summary>The part of copy_file_range(2) that copies nothing: whole blocks of the source become blocks of the target too, in steps that are one transaction each.</summary>
 /// <remarks>It locks both ranges, the file with the lower number first, and one range over both parts of the same file: everything else holds one lock at a time, so
 /// that nobody waits in a circle. Under the locks no write is under way that was planned for a block with one owner.</remarks>
-internal sealed class ShareRange(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes)
+internal sealed class ShareRange(BlobfsState state, ContentLocks locks, InlineContent inline, Attributes attributes, ChangeNotices notices)
 {
     /// <summary>Something of the range can be shared: both offsets lie equally in their blocks, and there is a whole block, or the end of the source.</summary>
     public bool IsPossible(in InodeRecord from, long sourceOffset, long targetOffset, long lengthBytes)
@@ -96,6 +96,7 @@ internal sealed class ShareRange(BlobfsState state, ContentLocks locks, InlineCo
         Errno staged = Stage(tx, request, out long bytes);
         if (staged != Errno.None || bytes == 0) { tx.Abort(); return staged; }
         step = new ShareStep(bytes, tx.Commit());
+        notices.Inode(request.Target, contentChanged: true);
         return Errno.None;
     }
 

@@ -16,7 +16,7 @@ internal sealed class Truncation(BlobfsState state)
     public bool IsUnderWay(ulong inode) => _underWay.Contains(inode);
 
     /// <summary>Sets the size, and whatever else <paramref name="changes"/> says, in one transaction.</summary>
-    public async IoTask<FsResult<InodeAttributes>> SetSizeAsync(ContentLocks locks, InlineContent inline, Attributes attributes, ulong node, SetAttributes changes)
+    public async IoTask<FsResult<InodeAttributes>> SetSizeAsync(ContentLocks locks, InlineContent inline, Attributes attributes, ChangeNotices notices, ulong node, SetAttributes changes)
     {
         long size = changes.SizeBytes ?? 0;
         if (size < 0) { return Errno.EINVAL; }
@@ -35,7 +35,7 @@ internal sealed class Truncation(BlobfsState state)
         FsResult<InodeAttributes> set = result;
         if (result == Errno.None)
         {
-            set = await state.Loop.Change<SizeChange, InodeAttributes>(new SizeChange(this, inline, attributes, node, changes, tail, size < record.SizeBytes));
+            set = await state.Loop.Change<SizeChange, InodeAttributes>(new SizeChange(this, inline, attributes, notices, node, changes, tail, size < record.SizeBytes));
         }
         if (tail is not null) { state.Data.End(tail); }
         if (!set.IsError && _underWay.Contains(node))
@@ -85,6 +85,7 @@ internal sealed class Truncation(BlobfsState state)
         Errno staged = StageSetSize(tx, change, out InodeRecord record, out bool complete);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        change.Notices.Inode(change.Node, contentChanged: true);
         if (!complete) { _underWay.Add(change.Node); }
         result = record.ToAttributes(change.Node);
         return Errno.None;
@@ -158,7 +159,7 @@ internal sealed class Truncation(BlobfsState state)
     }
 
     private readonly record struct SizeChange(
-        Truncation Truncation, InlineContent Inline, Attributes Attributes, ulong Node, SetAttributes Changes, BlobChange? Tail, bool Shrinks) : ITreeChange<InodeAttributes>
+        Truncation Truncation, InlineContent Inline, Attributes Attributes, ChangeNotices Notices, ulong Node, SetAttributes Changes, BlobChange? Tail, bool Shrinks) : ITreeChange<InodeAttributes>
     {
         public Admission Admission => Shrinks ? Admission.Release : Admission.Grow;
 

@@ -6,7 +6,7 @@ using VhostFs.Reactor;
 namespace VhostFs.Blobfs;
 
 /// <summary>Extended attributes: which names exist, what setting an ACL means, values up to 65,536 bytes.</summary>
-internal sealed class Xattrs(BlobfsState state)
+internal sealed class Xattrs(BlobfsState state, ChangeNotices notices)
 {
     public const uint CreateOnly = 1;
     public const uint ReplaceOnly = 2;
@@ -107,6 +107,7 @@ internal sealed class Xattrs(BlobfsState state)
         if (staged == Errno.None) { staged = tx.PutInode(change.Node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(change.Node, contentChanged: false);
         return Errno.None;
     }
 
@@ -195,6 +196,7 @@ internal sealed class Xattrs(BlobfsState state)
         if (staged == Errno.None) { staged = tx.PutInode(change.Node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(change.Node, contentChanged: false);
         return Errno.None;
     }
 
@@ -208,6 +210,7 @@ internal sealed class Xattrs(BlobfsState state)
         if (staged == Errno.None) { staged = tx.PutInode(node, record.WithChange(state.Clock())); }
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(node, contentChanged: false);
         return Errno.None;
     }
 

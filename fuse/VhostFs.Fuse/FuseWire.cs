@@ -220,3 +220,20 @@ public readonly record struct FuseSecctx(uint SizeBytes, uint Padding = 0)
 {
     public const int Size = 8;
 }
+
+/// <summary>FUSE_NOTIFY_INVAL_INODE. A negative offset: attributes only; length 0: to the end.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseNotifyInvalInodeOut(ulong NodeId, long OffsetBytes, long LengthBytes)
+{
+    public const int Size = 24;
+}
+
+/// <summary>FUSE_NOTIFY_INVAL_ENTRY; the name and a NUL follow.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct FuseNotifyInvalEntryOut(ulong Parent, uint NameBytes, uint Flags)
+{
+    public const int Size = 16;
+
+    /// <summary>The entry is looked up again, and no mount below it goes away (kernels from 6.2 on; older ones drop it).</summary>
+    public const uint FUSE_EXPIRE_ONLY = 1;
+}

@@ -145,8 +145,8 @@ public sealed class RpcTests : IDisposable
         Assert.Contains("is not the one looked for", error, StringComparison.Ordinal);
         using RpcClient client = RpcClient.TryConnect(_directory["s"], Environment.ProcessId, out _)!;
         Assert.Equal(Environment.ProcessId, client.ProcessId);
-        Assert.Equal("{\"a\":1}", (await client.CallAsync("echo", new JsonObject { ["a"] = 1 }, null, default)).GetRawText());
-        RpcException failure = await Assert.ThrowsAsync<RpcException>(() => client.CallAsync("fail", [], null, default));
+        Assert.Equal("{\"a\":1}", (await client.CallAsync("echo", new JsonObject { ["a"] = 1 }, [], default)).GetRawText());
+        RpcException failure = await Assert.ThrowsAsync<RpcException>(() => client.CallAsync("fail", [], [], default));
         Assert.Equal((-17, "it is there already"), (failure.Code, failure.Message));
     }
 

@@ -4,6 +4,7 @@ using System.Text.Json;
 using VhostFs.Blobstore;
 using VhostFs.Config;
 using VhostFs.Fuse;
+using VhostFs.FuseDev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 using VhostFs.Rpc;
@@ -21,12 +22,14 @@ internal sealed class AttachedMounts(IReadOnlyList<(PoolHost Host, Reactor.React
     private readonly Dictionary<MountSession, string> _sessions = [];
     private bool _isStopping;
 
-    /// <summary>Parameters: <c>pool_file</c>, <c>volume</c>, <c>mount_point</c>, <c>options</c> as in an export, <c>resume</c>; and the mounted /dev/fuse as a descriptor.
+    /// <summary>Parameters: <c>pool_file</c>, <c>volume</c>, <c>mount_point</c>, <c>options</c> as in an export, <c>resume</c>; as descriptors the mounted /dev/fuse, and a
+    /// stream for what its kernel is to be told of changes by others (<see cref="KernelCache"/>; without one, it is not told).
     /// The answer comes when the kernel has agreed with us on a protocol; the connection ends when the mount does.</summary>
     public async Task<object?> AttachAsync(RpcCall call)
     {
         MountAttachment attachment = MountAttachment.Read(call.Parameters);
         SafeFd device = call.TakeDescriptor() ?? throw new RpcException(RpcErrorCode.InvalidParams, "the mounted /dev/fuse is missing: send it as a descriptor with the request");
+        SafeFd notices = call.TakeDescriptor() ?? SafeFd.Invalid;
         try
         {
             if (FileCalls.Status(device, out FileStatus status) != Errno.None || !status.IsCharacterDevice || status.RdevMajor != FuseMajor || status.RdevMinor != FuseMinor)
@@ -39,9 +42,9 @@ internal sealed class AttachedMounts(IReadOnlyList<(PoolHost Host, Reactor.React
             string scope = $"mount {attachment.MountPoint}";
             var session = new MountSession(scope, attachment.Wishes, log);
             Add(session, host.Name);
-            SafeFd handedOver = device;
-            device = SafeFd.Invalid;
-            string? refusal = await reactor.InvokeAsync(() => new IoTask<string?>(session.Start(volume, reactor, handedOver, overUring: false, attachment.Resumed)));
+            (SafeFd ownDevice, SafeFd ownNotices) = (device, notices);
+            device = notices = SafeFd.Invalid;
+            string? refusal = await reactor.InvokeAsync(() => new IoTask<string?>(session.Start(volume, reactor, ownDevice, overUring: false, ownNotices, attachment.Resumed)));
             if (refusal is not null)
             {
                 Remove(session);
@@ -53,7 +56,11 @@ internal sealed class AttachedMounts(IReadOnlyList<(PoolHost Host, Reactor.React
             return new Dictionary<string, object> { ["volume"] = volume.FileSystem.Volume.Name, ["minor"] = negotiated.Minor, ["flags"] = ((ulong)negotiated.Flags).ToString("x", CultureInfo.InvariantCulture) };
         }
         catch (TaskCanceledException) { throw Failure(Errno.ENODEV, "it was unmounted before it could be served"); }
-        finally { device.Dispose(); }
+        finally
+        {
+            device.Dispose();
+            notices.Dispose();
+        }
     }
 
     /// <summary>Of one pool, before it is closed; nothing is attached any more from now on. What is asked of the mounts waits in the kernel.</summary>

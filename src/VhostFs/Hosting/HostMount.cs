@@ -37,7 +37,7 @@ internal sealed class HostMount : IServing
         _mountPoint = HostMountPoint.Mount(_config.Request, out SafeFd device, out string error);
         if (_mountPoint is null) { return error; }
         bool overUring = _config.Request.Transport != MountTransport.ReadWrite && reactor.Ring.HasCommands;
-        string? refusal = await reactor.InvokeAsync(() => new IoTask<string?>(_session.Start(volume, reactor, device, overUring)));
+        string? refusal = await reactor.InvokeAsync(() => new IoTask<string?>(_session.Start(volume, reactor, device, overUring, SafeFd.Invalid)));
         if (refusal is not null)
         {
             _mountPoint.Unmount(lazy: true);

@@ -129,9 +129,16 @@ internal sealed class MountHolder
         };
         if (_config.Volume.Length > 0) { parameters["volume"] = _config.Volume; }
         if (_resume is not null) { parameters["resume"] = _resume.DeepClone(); }
+        Errno relayed = NoticeRelay.Start(_device, _scope, _log, out SafeFd daemonEnd);
+        if (relayed != Errno.None) { return $"no stream for the daemon's notices: {relayed}"; }
+        using (daemonEnd) { return await AttachAsync(daemon, parameters, daemonEnd, cancel); }
+    }
+
+    private async Task<string?> AttachAsync(RpcClient daemon, JsonObject parameters, SafeFd notices, CancellationToken cancel)
+    {
         try
         {
-            JsonElement answer = await daemon.CallAsync(AttachedMounts.Method, parameters, _device, cancel);
+            JsonElement answer = await daemon.CallAsync(AttachedMounts.Method, parameters, [_device, notices], cancel);
             _volume = answer.GetProperty("volume").GetString() ?? "";
             _resume = new JsonObject { ["minor"] = answer.GetProperty("minor").GetUInt32(), ["flags"] = answer.GetProperty("flags").GetString() };
             return null;

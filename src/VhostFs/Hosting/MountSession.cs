@@ -1,3 +1,4 @@
+using VhostFs.Blobfs;
 using VhostFs.Config;
 using VhostFs.Fuse;
 using VhostFs.FuseDev;
@@ -19,6 +20,7 @@ internal sealed class MountSession
     private VolumeClaim? _claim;
     private FuseServer? _fuse;
     private DeviceChannel? _channel;
+    private KernelCache? _cache;
 
     public MountSession(string scope, FuseWishes wishes, Log log)
     {
@@ -33,21 +35,29 @@ internal sealed class MountSession
     /// <summary>Unmounted, or stopped.</summary>
     public Task Ended => _ended.Task;
 
-    /// <summary>Begins to serve, on the volume's reactor. Null, or why not. The session owns the device from now on.</summary>
+    /// <summary>Begins to serve, on the volume's reactor. Null, or why not. The session owns the descriptors from now on.</summary>
     /// <param name="overUring">Requests may come through io_uring. A kernel that has begun so sends them no other way: not for a mount that is to survive this process.</param>
+    /// <param name="notices">Leads to a process that tells the kernel what other sessions change; invalid: there is none.</param>
     /// <param name="resumed">What was negotiated when the kernel began; null for a new mount.</param>
-    public string? Start(ServedVolume volume, Reactor.Reactor reactor, SafeFd device, bool overUring, FuseNegotiated? resumed = null)
+    public string? Start(ServedVolume volume, Reactor.Reactor reactor, SafeFd device, bool overUring, SafeFd notices, FuseNegotiated? resumed = null)
     {
         FuseServerOptions options = _wishes.Settle() with { OverUring = overUring };
         var claim = new VolumeClaim(_scope, _wishes.Sharing, options);
         if (volume.Claims.TryTake(claim) is { } refusal)
         {
             device.Dispose();
+            notices.Dispose();
             return refusal;
         }
         (_volume, _claim) = (volume, claim);
-        _fuse = new FuseServer(volume.FileSystem.OpenSession(options.ReadOnly, options.AccessTimes), options);
-        _fuse.Started += negotiated => _negotiated.TrySetResult(negotiated);
+        BlobfsSession session = volume.FileSystem.OpenSession(options.ReadOnly, options.AccessTimes);
+        _fuse = new FuseServer(session, options);
+        if (!notices.IsInvalid) { _cache = new KernelCache(reactor.Ring, notices, line => _log.Warn(_scope, line)); }
+        _fuse.Started += negotiated =>
+        {
+            if (_cache is { } cache) { session.KeepUpToDate(cache, isResumed: resumed is not null); }
+            _negotiated.TrySetResult(negotiated);
+        };
         _channel = new DeviceChannel(reactor, device, _fuse, line => _log.Warn(_scope, line));
         _channel.QueuesOpened += () => _log.Info(_scope, "requests come through io_uring");
         _channel.Ended += () =>
@@ -92,6 +102,8 @@ internal sealed class MountSession
     {
         if (_fuse?.Fault is { } bug) { _log.Error(_scope, $"a bug ended this session, please report it: {bug}"); }
         _fuse = null;
+        _cache?.Dispose();
+        _cache = null;
         if (_claim is { } claim) { _volume!.Claims.Release(claim); }
         _claim = null;
         _negotiated.TrySetCanceled();

@@ -44,10 +44,10 @@ internal sealed class RpcClient : IDisposable
 
     /// <exception cref="RpcException">The daemon answers with an error, or not as it should.</exception>
     /// <exception cref="SocketException">The connection is broken.</exception>
-    public async Task<JsonElement> CallAsync(string method, JsonObject parameters, SafeFd? descriptor, CancellationToken cancel)
+    public async Task<JsonElement> CallAsync(string method, JsonObject parameters, SafeFd[] descriptors, CancellationToken cancel)
     {
         int id = ++_lastId;
-        await _stream.WriteAsync(RpcRequest.Call(id, method, parameters), descriptor);
+        await _stream.WriteAsync(RpcRequest.Call(id, method, parameters), descriptors);
         ReadOnlyMemory<byte> text = await _stream.ReadAsync(cancel);
         if (text.IsEmpty) { throw new SocketException((int)SocketError.ConnectionReset); }
         try

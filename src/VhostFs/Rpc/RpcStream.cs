@@ -45,13 +45,13 @@ internal sealed class RpcStream : IDisposable
         }
     }
 
-    /// <summary>Sends one value; the caller keeps <paramref name="descriptor"/>.</summary>
-    public async Task WriteAsync(ReadOnlyMemory<byte> value, SafeFd? descriptor = null)
+    /// <summary>Sends one value; the caller keeps the descriptors.</summary>
+    public async Task WriteAsync(ReadOnlyMemory<byte> value, params SafeFd[] descriptors)
     {
-        if (descriptor is not null)
+        if (descriptors.Length > 0)
         {
-            // Nothing waits in a new connection's buffer, so there is room for the byte that carries it.
-            IoResult sent = UnixSocket.Send(_socket.SafeHandle, value.Span[..1], [descriptor.Fd]);
+            // Nothing waits in a new connection's buffer, so there is room for the byte that carries them.
+            IoResult sent = UnixSocket.Send(_socket.SafeHandle, value.Span[..1], Array.ConvertAll(descriptors, d => d.Fd));
             if (sent.IsError) { throw new SocketException((int)sent.Errno); }
             value = value[1..];
         }
