@@ -31,6 +31,9 @@ public sealed class Blobfs
     /// <param name="isReadOnly">Reading leaves no trace: access times stay. That nothing else changes is up to the FUSE server's own option.</param>
     public BlobfsSession OpenSession(bool isReadOnly = false, AccessTimeMode accessTimes = AccessTimeMode.Relative) => new(_state, isReadOnly ? AccessTimeMode.Off : accessTimes);
 
+    /// <summary>From now on nothing is deleted that a session has open: another process will serve the session (<see cref="BlobfsSession.Resume"/>).</summary>
+    public void LeaveOrphans() => _state.Orphans.Leave();
+
     /// <summary>Waits for deletions under way. All sessions have ended; the volume is closed by whoever opened it.</summary>
     public IoTask<Errno> CloseAsync() => _state.Orphans.StopAsync();
 

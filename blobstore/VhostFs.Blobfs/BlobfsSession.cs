@@ -57,8 +57,7 @@ public sealed class BlobfsSession : IFileSystem
     public IFileLocks Locks => _fileLocks;
 
     /// <summary>From now on, and until the session ends, what other sessions change is told to this one's kernel.</summary>
-    /// <param name="isResumed">The session began with another process: its kernel may remember inodes that this one has not been asked for.</param>
-    public void KeepUpToDate(IKernelCache cache, bool isResumed) => _notices.Listen(cache, isResumed);
+    public void KeepUpToDate(IKernelCache cache) => _notices.Listen(cache);
 
     /// <summary>Inodes this session refers to.</summary>
     public int ReferencedInodes => _references.Count;
@@ -177,6 +176,13 @@ public sealed class BlobfsSession : IFileSystem
         _copies.CopyAsync(sourceNode, sourceOffset, targetNode, targetOffset, lengthBytes);
 
     public IoTask<Errno> SyncFsAsync() => _state.Volume.SyncAsync();
+
+    /// <summary>The session began with another process: it may have open whatever has no name any more, and refers to all of that until its kernel says FORGET.</summary>
+    public void Resume()
+    {
+        _references.IsResumed = true;
+        foreach (ulong inode in _state.Orphans.Heirless) { _references.Presume(inode); }
+    }
 
     public void EndSession()
     {

@@ -70,6 +70,9 @@ public sealed record BlobfsOptions
     /// <summary>Bound of the requests of one session that wait for a lock; beyond it ENOLCK.</summary>
     public int MaxLockWaitersPerSession { get; init; } = 256;
 
+    /// <summary>How long inodes without a name that are found at mount wait for the session that has them open (<see cref="BlobfsSession.Resume"/>) before they are deleted.</summary>
+    public TimeSpan OrphanGrace { get; init; }
+
     /// <summary>Nameless inodes that are deleted at the same time.</summary>
     public int MaxConcurrentReaps { get; init; } = 4;
 

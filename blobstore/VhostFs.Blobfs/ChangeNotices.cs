@@ -7,14 +7,11 @@ namespace VhostFs.Blobfs;
 internal sealed class ChangeNotices(BlobfsState state, SessionReferences references)
 {
     private IKernelCache? _cache;
-    private bool _knowsAll;
 
     /// <summary>From now on changes of other sessions are told to this one's kernel.</summary>
-    /// <param name="isResumed">The kernel may remember inodes of which this session has not heard.</param>
-    public void Listen(IKernelCache cache, bool isResumed)
+    public void Listen(IKernelCache cache)
     {
         _cache = cache;
-        _knowsAll = isResumed;
         state.Listeners.Add(this);
     }
 
@@ -43,5 +40,5 @@ internal sealed class ChangeNotices(BlobfsState state, SessionReferences referen
         }
     }
 
-    private bool Knows(ulong node) => _knowsAll || node == BlobfsKeys.RootInode || references.Contains(node);
+    private bool Knows(ulong node) => references.IsResumed || node == BlobfsKeys.RootInode || references.Contains(node);
 }

@@ -226,7 +226,9 @@ internal sealed class Names(BlobfsState state, SessionReferences references, Cre
         kept = false;
         if (record.LinkCount == 0) { return Errno.EIO; }
         InodeRecord changed = record.WithChange(now) with { LinkCount = record.IsDirectory ? 0 : record.LinkCount - 1 };
-        return changed.LinkCount > 0 ? tx.PutInode(inode, changed) : state.Orphans.StageNameless(tx, inode, changed, out kept);
+        if (changed.LinkCount > 0) { return tx.PutInode(inode, changed); }
+        references.Presume(inode);
+        return state.Orphans.StageNameless(tx, inode, changed, out kept);
     }
 
     private readonly record struct LookupRead(Names Names, ulong Parent, IoVec Name) : ITreeRead<InodeAttributes>

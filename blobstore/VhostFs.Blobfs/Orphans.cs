@@ -30,6 +30,7 @@ internal sealed class Orphans(BlobfsState state)
     private const int MaxXattrDeletes = 64;
 
     private readonly HashSet<ulong> _nameless = [];
+    private readonly SessionReferences _heirless = new(state.References, int.MaxValue, int.MaxValue);
     private readonly Queue<ulong> _pending = new();
     private int _running;
     private bool _stopping;
@@ -40,6 +41,9 @@ internal sealed class Orphans(BlobfsState state)
 
     /// <summary>Nameless inodes that are kept for a session or wait for their deletion.</summary>
     public int Count => _nameless.Count;
+
+    /// <summary>What was found at mount and waits for a session that has it open.</summary>
+    public IEnumerable<ulong> Heirless => _heirless.Inodes;
 
     public static Errno StageItem(Transaction tx, ulong inode, OrphanKind kind, long number)
     {
@@ -98,16 +102,20 @@ internal sealed class Orphans(BlobfsState state)
         return Errno.None;
     }
 
+    /// <summary>From now on what has no name any more is left to the next mount.</summary>
+    public void Leave() => _stopping = true;
+
     /// <summary>Waits for running deletions; waiting ones are left to the next mount.</summary>
     public async IoTask<Errno> StopAsync()
     {
-        _stopping = true;
+        Leave();
         if (_running == 0) { return Errno.None; }
         _idle ??= new IoCompletion<Errno>();
         return await _idle.Task;
     }
 
-    /// <summary>At mount, before anything is served: no session refers to anything, so every orphan goes, and interrupted truncations are finished.</summary>
+    /// <summary>At mount, before anything is served: no session refers to anything, so every orphan goes, now or after <see cref="BlobfsOptions.OrphanGrace"/>, and
+    /// interrupted truncations are finished.</summary>
     public async IoTask<Errno> RecoverAsync(Truncation truncation)
     {
         TreeKey from = BlobfsKeys.Orphan(0);
@@ -120,12 +128,28 @@ internal sealed class Orphans(BlobfsState state)
                 if (found != Errno.None) { return found; }
                 continue;
             }
-            if (found == Errno.ENOENT) { return Errno.None; }
+            if (found == Errno.ENOENT) { break; }
             if (found != Errno.None) { return found; }
-            Errno done = kind == OrphanKind.Truncating ? await truncation.FinishAsync(inode) : await DeleteAsync(inode);
+            Errno done = Errno.None;
+            if (kind == OrphanKind.Truncating) { done = await truncation.FinishAsync(inode); }
+            else if (state.Options.OrphanGrace == TimeSpan.Zero) { done = await DeleteAsync(inode); }
+            else
+            {
+                _nameless.Add(inode);
+                _heirless.AddLookup(inode);
+            }
             if (done != Errno.None) { return done; }
             from = BlobfsKeys.Orphan(inode).Next();
         }
+        if (_heirless.Count > 0) { WaitForHeirsAsync().Detach(); }
+        return Errno.None;
+    }
+
+    private async IoTask<bool> WaitForHeirsAsync()
+    {
+        await Reactor.Reactor.Current.DelayAsync((long)state.Options.OrphanGrace.TotalNanoseconds);
+        _heirless.Clear();
+        return true;
     }
 
     private Errno TryNextOrphan(TreeKey from, out ulong inode, out OrphanKind kind)

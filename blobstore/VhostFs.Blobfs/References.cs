@@ -36,6 +36,11 @@ internal sealed class SessionReferences(SharedReferences shared, int maxInodes, 
 
     public int Count => _table.Count;
 
+    public IEnumerable<ulong> Inodes => _table.Keys;
+
+    /// <summary>The session began with another process: its kernel remembers more than is here.</summary>
+    public bool IsResumed { get; set; }
+
     public bool Contains(ulong inode) => _table.ContainsKey(inode);
 
     /// <summary>Whether one more reference is within the session's bounds (else ENFILE).</summary>
@@ -49,6 +54,12 @@ internal sealed class SessionReferences(SharedReferences shared, int maxInodes, 
     {
         ref Counts counts = ref Entry(inode);
         if (counts.Lookups != ulong.MaxValue) { counts.Lookups++; }
+    }
+
+    /// <summary>The kernel has named this inode: when the session is resumed, it may have looked it up before, and will say FORGET.</summary>
+    public void Presume(ulong inode)
+    {
+        if (IsResumed && !Contains(inode) && CanAdd(inode)) { AddLookup(inode); }
     }
 
     public void AddOpen(ulong inode)

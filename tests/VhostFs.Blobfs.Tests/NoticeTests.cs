@@ -25,7 +25,7 @@ public sealed class NoticeTests : IDisposable
         _fs.Write(_file, 0, new byte[10_000]);
         _other = _fs.Fs.OpenSession();
         foreach (string name in new[] { "file", "directory" }) { _fs.Run(() => _other.LookupAsync(Root, _fs.Bytes(name))); }
-        _fs.Do(() => _other.KeepUpToDate(_told, isResumed: false));
+        _fs.Do(() => _other.KeepUpToDate(_told));
     }
 
     public void Dispose() => _fs.Dispose();
@@ -96,7 +96,11 @@ public sealed class NoticeTests : IDisposable
         Assert.Empty(_told.Lines);
         var resumed = new Recorder();
         BlobfsSession session = _fs.Fs.OpenSession();
-        _fs.Do(() => session.KeepUpToDate(resumed, isResumed: true));
+        _fs.Do(() =>
+        {
+            session.Resume();
+            session.KeepUpToDate(resumed);
+        });
         Assert.Equal(Errno.None, Do("write"));
         Assert.Equal(["content file"], resumed.Lines.Select(Name));
     }

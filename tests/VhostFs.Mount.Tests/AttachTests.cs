@@ -110,6 +110,30 @@ public sealed class AttachTests
         served.ExpectClean();
     }
 
+    [MountTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void An_open_file_without_a_name_outlives_the_daemon(bool orderly)
+    {
+        using var served = new ServedVolume();
+        (Command Holder, string Path) mount = served.Mount();
+        var ready = new ManualResetEventSlim();
+        string go = Path.Combine(served.Folder, "go");
+        const string script = "cd $0; exec 3>file 4<file; printf before >&3; rm file; echo ready; until [ -e $1 ]; do sleep 0.1; done; printf ' and after' >&3; cat <&4";
+        using var program = new Command("/bin/sh", ["-c", script, mount.Path, go], onOutputLine: _ => ready.Set());
+        Assert.True(ready.Wait(TimeSpan.FromSeconds(60)), program.Error);
+        if (orderly) { served.StopDaemon(); }
+        else { served.KillDaemon(); }
+        served.Start();
+        File.WriteAllText(go, "");
+        Finished ended = program.Wait(TimeSpan.FromMinutes(1));
+        Assert.True(ended.ExitStatus == 0, ended.Error);
+        Assert.Equal("ready\nbefore and after", ended.Output.TrimEnd());
+        ServedVolume.Unmount(mount);
+        served.StopDaemon();
+        served.ExpectClean();
+    }
+
     [MountFact]
     public void When_no_daemon_comes_back_the_mount_is_taken_away()
     {

@@ -72,7 +72,7 @@ internal sealed class AttachedMounts(IReadOnlyList<(PoolHost Host, Reactor.React
             _isStopping = true;
             sessions = [.. _sessions.Where(s => s.Value == pool).Select(s => s.Key)];
         }
-        return Task.WhenAll(sessions.Select(s => reactor.InvokeAsync(s.StopAsync)));
+        return Task.WhenAll(sessions.Select(s => reactor.InvokeAsync(s.LeaveAsync)));
     }
 
     private async Task ForgetAtEndAsync(MountSession session, RpcCall call)

@@ -55,7 +55,8 @@ internal sealed class MountSession
         if (!notices.IsInvalid) { _cache = new KernelCache(reactor.Ring, notices, line => _log.Warn(_scope, line)); }
         _fuse.Started += negotiated =>
         {
-            if (_cache is { } cache) { session.KeepUpToDate(cache, isResumed: resumed is not null); }
+            if (resumed is not null) { session.Resume(); }
+            if (_cache is { } cache) { session.KeepUpToDate(cache); }
             _negotiated.TrySetResult(negotiated);
         };
         _channel = new DeviceChannel(reactor, device, _fuse, line => _log.Warn(_scope, line));
@@ -82,6 +83,13 @@ internal sealed class MountSession
 
     /// <summary>Finishes what is under way and refuses what comes later, before the connection is aborted.</summary>
     public IoTask<bool> DrainQueuesAsync() => _channel!.DrainQueuesAsync();
+
+    /// <summary>Stops in such a way that another process can serve the mount: what programs have open and has no name any more stays in the volume.</summary>
+    public IoTask<bool> LeaveAsync()
+    {
+        _volume?.FileSystem.LeaveOrphans();
+        return StopAsync();
+    }
 
     /// <summary>Takes nothing more, and finishes what is under way. Also after it has ended by itself.</summary>
     public async IoTask<bool> StopAsync()

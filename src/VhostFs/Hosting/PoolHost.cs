@@ -13,6 +13,9 @@ internal sealed record ServedVolume(Blobfs.Blobfs FileSystem, VolumeClaims Claim
 /// <summary>One pool on its bdevs, and the file systems of those volumes that are served. Lives on one reactor.</summary>
 internal sealed class PoolHost
 {
+    // As long as a holder of a mount may need to find us.
+    private static readonly TimeSpan s_orphanGrace = TimeSpan.FromSeconds(10);
+
     private readonly PoolConfig _config;
     private readonly BdevConfig _bottom;
     private readonly IBdev _bdev;
@@ -85,7 +88,7 @@ internal sealed class PoolHost
         if (_mounted.TryGetValue(name, out ServedVolume? already)) { return already; }
         OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
         if (volume.Value is null) { return volume.Error!; }
-        FsResult<Blobfs.Blobfs> mounted = await Blobfs.Blobfs.MountAsync(volume.Value, new Blobfs.BlobfsOptions());
+        FsResult<Blobfs.Blobfs> mounted = await Blobfs.Blobfs.MountAsync(volume.Value, new Blobfs.BlobfsOptions { OrphanGrace = s_orphanGrace });
         if (mounted.IsError) { return $"volume '{name}' cannot be mounted ({mounted.Errno}); stop this process and run 'vhostfs check'"; }
         var served = new ServedVolume(mounted.Value, new VolumeClaims(name));
         _mounted.Add(name, served);
