@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Mutation;
 
@@ -9,14 +10,29 @@ public sealed class EngineMutationCampaign(Action<string>? report = null)
 {
     private const long MaxStates = 100_000;
 
+    private readonly ConcurrentBag<MutationWorker> _idle = [];
+
     public override TimeSpan Patience => TimeSpan.FromMinutes(15);
 
     public override long Run(ulong seed)
     {
-        EngineMutation mutation = EngineMutations.All[(int)((seed - 1) % (ulong)EngineMutations.All.Count)];
-        using MutatedEngine engine = MutatedEngine.Compile(mutation);
-        string? noticed = engine.Explore(mutation.LookFirst, MaxStates);
+        int mutant = (int)((seed - 1) % (ulong)EngineMutations.All.Count);
+        EngineMutation mutation = EngineMutations.All[mutant];
+        string? noticed = Explore(mutant);
         report?.Invoke($"{mutation}: {noticed ?? "not noticed"}");
         return noticed is not null ? 1 : throw new FindingException($"nobody notices: {mutation} ({mutation.File})");
+    }
+
+    private string? Explore(int mutant)
+    {
+        while (true)
+        {
+            if (!_idle.TryTake(out MutationWorker? worker)) { worker = MutationWorker.Start(); }
+            bool wasUsed = worker.IsUsed;
+            string? noticed = worker.Explore(mutant, MaxStates, out bool died);
+            if (!died) { _idle.Add(worker); }
+            // It may have died of one that came before: again, in a process of its own.
+            if (!died || !wasUsed) { return noticed; }
+        }
     }
 }

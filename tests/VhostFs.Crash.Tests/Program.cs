@@ -1,0 +1,3 @@
+using VhostFs.Crash.Tests.Mutation;
+
+return MutationWorker.Serve();
