@@ -36,6 +36,18 @@ public static class Crc32C
     /// <summary>Feeds bytes into a running state that began as all ones and is complemented at the end.</summary>
     public static uint Append(uint state, ReadOnlySpan<byte> data)
     {
+        if (Crc32CFolding.IsSupported && data.Length >= Crc32CFolding.MinBytes)
+        {
+            int folded = data.Length & ~(Crc32CFolding.StepBytes - 1);
+            state = Crc32CFolding.Append(state, data[..folded]);
+            data = data[folded..];
+        }
+        return AppendByInstruction(state, data);
+    }
+
+    /// <summary>With the processor's instruction for 8 bytes, where there is one.</summary>
+    internal static uint AppendByInstruction(uint state, ReadOnlySpan<byte> data)
+    {
         ref byte at = ref MemoryMarshal.GetReference(data);
         int length = data.Length;
         while (length >= 3 * LaneBytes)
