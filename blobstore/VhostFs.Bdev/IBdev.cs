@@ -42,6 +42,9 @@ public interface IBdev : IDisposable
 
     IoTask<IoResult> WriteAsync(long offsetBytes, IoVecs source);
 
+    /// <summary>Reads and writes are complete when their calls return; who makes content first then does best in small pieces.</summary>
+    bool CompletesAtOnce => false;
+
     /// <summary>Makes every write that completed before this call durable.</summary>
     IoTask<Errno> FlushAsync();
 

@@ -58,6 +58,8 @@ public sealed class UringBdev : IBdev
 
     public bool HasWriteCache => !_isMemory;
 
+    public bool CompletesAtOnce => _isMemory;
+
     public bool SupportsUnmap { get; private set; }
 
     /// <summary>A hole in a file reads as zeroes, and so does one in a device: the kernel refuses where it cannot promise that.</summary>

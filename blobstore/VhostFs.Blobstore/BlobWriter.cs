@@ -16,6 +16,9 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     /// <summary>Overwrites below this go through the log.</summary>
     private const int MaxImageBytes = 32 * 1024;
 
+    /// <summary>128 KiB: much less than a second-level cache.</summary>
+    private const int PieceBlocks = 32;
+
     public BlobChange Rent() => pool.BlobChanges.TryPop(out BlobChange? change) ? change : new BlobChange();
 
     public async IoTask<Errno> PrepareWriteAsync(BlobChange change, ulong blob, long offset, IoVecs source)
@@ -162,8 +165,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     private async IoTask<Errno> CompleteAsync(BlobChange change, long offset, long limit, IoVecs source)
     {
         Errno result = await ReserveAsync(change);
-        if (result == Errno.None) { result = await FillAsync(change, offset, limit, source); }
-        return result == Errno.None ? await WriteNewAsync(change) : result;
+        if (result == Errno.None) { result = await ReadOldAsync(change); }
+        return result == Errno.None ? await WrittenAsync(change, FillAndWrite(change, offset, limit, source)) : result;
     }
 
     /// <summary>Finds blocks for everything new, in as few runs as there are.</summary>
@@ -195,8 +198,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
 
     private static bool NeedsBlock(in BlockChange block) => block.Kind is BlockChangeKind.New or BlockChangeKind.Preallocate && block.Physical == 0;
 
-    /// <summary>Puts the new content of each block together in private memory (or in the device's own, if it is memory) and sums it.</summary>
-    private async IoTask<Errno> FillAsync(BlobChange change, long offset, long limit, IoVecs source)
+    /// <summary>What blocks keep that change in part.</summary>
+    private async IoTask<Errno> ReadOldAsync(BlobChange change)
     {
         for (int i = 0; i < change.Count; i++)
         {
@@ -206,27 +209,44 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             Errno read = await reader.ReadBlockAsync(change[i].OldPhysical, change[i].OldCrc, page);
             if (read != Errno.None) { return read; }
         }
-        Fill(change, offset, limit, new IoVecsCursor(source), isZero: source.Count == 0);
         return Errno.None;
     }
 
-    private void Fill(BlobChange change, long offset, long limit, IoVecsCursor source, bool isZero)
+    /// <summary>Puts the new content of each block together and starts to write it; returns how many writes there are. Piece by piece on a device that is done at once: the
+    /// same few pages then serve all of a large write, and are still in the processor's cache when the device copies them.</summary>
+    private int FillAndWrite(BlobChange change, long offset, long limit, IoVecs source)
     {
-        for (int i = 0; i < change.Count; i++)
+        int piece = pool.Bdev.CompletesAtOnce ? PieceBlocks : BlobChange.MaxBlocks, tasks = 0;
+        var content = new IoVecsCursor(source);
+        for (int first = 0; first < change.Count; first += piece)
         {
-            ref BlockChange block = ref change[i];
-            long start = (long)block.Logical * BlockBytes;
-            int from = (int)Math.Max(offset - start, 0), to = (int)Math.Min(limit - start, BlockBytes);
-            Span<byte> memory = MemoryFor(ref block);
-            if (block.OldPhysical == 0)
+            int end = Math.Min(first + piece, change.Count);
+            for (int i = first; i < end; i++) { Fill(ref change[i], offset, limit, ref content, isZero: source.Count == 0); }
+            tasks = StartWrites(change, first, end, tasks);
+            for (int i = first; i < end && pool.Bdev.CompletesAtOnce; i++)
             {
-                memory[..from].Clear();
-                memory[to..].Clear();
+                if (!IsToBeWritten(change[i])) { continue; }
+                pool.Pages.Release(change[i].Page!);
+                change[i].Page = null;
             }
-            if (isZero) { memory[from..to].Clear(); }
-            else { source.CopyTo(memory[from..to]); }
-            block.Crc = Crc32C.Compute(memory);
         }
+        return tasks;
+    }
+
+    /// <summary>Puts the new content of a block together in private memory (or in the device's own, if it is memory) and sums it.</summary>
+    private void Fill(ref BlockChange block, long offset, long limit, ref IoVecsCursor source, bool isZero)
+    {
+        long start = (long)block.Logical * BlockBytes;
+        int from = (int)Math.Max(offset - start, 0), to = (int)Math.Min(limit - start, BlockBytes);
+        Span<byte> memory = MemoryFor(ref block);
+        if (block.OldPhysical == 0)
+        {
+            memory[..from].Clear();
+            memory[to..].Clear();
+        }
+        if (isZero) { memory[from..to].Clear(); }
+        else { source.CopyTo(memory[from..to]); }
+        block.Crc = Crc32C.Compute(memory);
     }
 
     private Span<byte> MemoryFor(ref BlockChange block)
@@ -241,22 +261,27 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         return block.Page.Span;
     }
 
-    private async IoTask<Errno> WriteNewAsync(BlobChange change)
+    private int StartWrites(BlobChange change, int first, int end, int tasks)
     {
-        int tasks = 0;
-        for (int i = 0; i < change.Count; i++)
+        int vec = change.Vecs.Count;
+        for (int i = first; i < end; i++)
         {
             if (IsToBeWritten(change[i])) { change.Vecs.Add(change[i].Page!.Memory); }
         }
-        for (int i = 0, vec = 0; i < change.Count;)
+        for (int i = first; i < end;)
         {
             if (!IsToBeWritten(change[i])) { i++; continue; }
             int count = 1;
-            while (i + count < change.Count && IsToBeWritten(change[i + count]) && change[i + count].Physical == change[i].Physical + (ulong)count) { count++; }
+            while (i + count < end && IsToBeWritten(change[i + count]) && change[i + count].Physical == change[i].Physical + (ulong)count) { count++; }
             change.Tasks[tasks++] = pool.Bdev.WriteAsync((long)change[i].Physical * BlockBytes, change.Vecs.View(vec, count));
             vec += count;
             i += count;
         }
+        return tasks;
+    }
+
+    private static async IoTask<Errno> WrittenAsync(BlobChange change, int tasks)
+    {
         Errno result = Errno.None;
         for (int i = 0; i < tasks; i++)
         {

@@ -49,9 +49,9 @@ public static class EngineMutations
         // ---- blocks
         new("freed blocks used again before the free is durable", "Blobstore/BlockAllocator.cs", "next.Lsn > durableLsn || ", ""),
         new("old image of a freed block is written later", "Blobstore/Volume.cs", "Overlay.Forget(operation.Blocks.First + (ulong)i);", ""),
-        new("record before its data is written", "Blobstore/BlobWriter.cs", "return result == Errno.None ? await WriteNewAsync(change) : result;",
-            "if (result == Errno.None) { _ = WriteNewAsync(change); } return result;"),
-        new("data written nowhere", "Blobstore/BlobWriter.cs", "return result == Errno.None ? await WriteNewAsync(change) : result;", "return result;"),
+        new("record before its data is written", "Blobstore/BlobWriter.cs", "return result == Errno.None ? await WrittenAsync(change, FillAndWrite(change, offset, limit, source)) : result;",
+            "if (result == Errno.None) { FillAndWrite(change, offset, limit, source); } return result;"),
+        new("data written nowhere", "Blobstore/BlobWriter.cs", "tasks = StartWrites(change, first, end, tasks);", ""),
         new("new data not named in the log", "Blobstore/BlobMap.cs", "        StageData(transaction, change);\n", ""),
         new("checksum of an overwritten block not updated", "Blobstore/BlobMap.cs", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].Crc);", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].OldCrc);"),
         new("replaced blocks are not freed", "Blobstore/BlobMap.cs", "if (added == Errno.None && old != 0) { added = freed.Add(old, transaction, isFree: true); }", ""),
