@@ -108,8 +108,11 @@ internal sealed class FileHandlers(FuseSession session)
     }
 
     /// <summary>Only SEEK_DATA and SEEK_HOLE need us; the kernel answers the others from the file's size.</summary>
+    /// <remarks>A kernel with a write-back cache does not write back before it asks: what we know as a hole may be data there, and who copies what we call data (cp, tar) would lose it.
+    /// With ENOSYS it asks no more, and the whole file is data.</remarks>
     public async IoTask<int> LseekAsync(FuseRequest request)
     {
+        if (session.Has(FuseInitFlags.WRITEBACK_CACHE)) { return request.ReplyNotServed(); }
         if (!request.TryTake(out FuseLseekIn seek)) { return request.ReplyError(Errno.EINVAL); }
         if (seek.Whence is not (FuseFlags.SEEK_DATA or FuseFlags.SEEK_HOLE)) { return request.ReplyError(Errno.EINVAL); }
         if (seek.OffsetBytes > long.MaxValue) { return request.ReplyError(Errno.ENXIO); }

@@ -94,6 +94,14 @@ public class FuseInitTests
     }
 
     [Fact]
+    public void Holes_are_not_told_to_a_kernel_that_may_have_data_for_them()
+    {
+        using var client = new FuseClient(options: new FuseServerOptions { Writeback = true });
+        Assert.Equal(Errno.ENOSYS, client.Call(FuseOpcode.LSEEK, 9, Bytes(new FuseLseekIn(1, 0, 3))).Errno);
+        Assert.Empty(client.FileSystem.Calls);
+    }
+
+    [Fact]
     public void Options_decide()
     {
         Assert.True(Negotiate(new() { Writeback = true }).HasFlag(WRITEBACK_CACHE));
