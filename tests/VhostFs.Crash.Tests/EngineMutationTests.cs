@@ -20,6 +20,9 @@ public sealed class EngineMutationTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Every_mistake_has_its_place_in_the_engine() => Assert.All(EngineMutations.All, MutatedEngine.Check);
+
+    [Fact]
     public void The_engine_as_it_is_passes_the_same_way()
     {
         using MutatedEngine engine = MutatedEngine.Compile(null);

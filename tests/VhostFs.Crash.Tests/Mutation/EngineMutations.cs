@@ -91,7 +91,7 @@ public static class EngineMutations
         new("unmapped blocks of a blob not freed", "Blobstore/BlobMap.cs", "            Errno added = freed.Add(physical, transaction, isFree: true);", "            Errno added = Errno.None;"),
         new("newer image dropped with the older", "Blobstore/ImageOverlay.cs", "out Page? current) && current == image.Page)", "out Page? current))"),
         new("partial overwrite loses the rest of its block", "Blobstore/BlobWriter.cs", "                if (isPartial) { SetOld(ref added, value, part); }\n", ""),
-        new("rest of a new block not cleared", "Blobstore/BlobWriter.cs", "                memory[to..].Clear();\n", ""),
+        new("rest of a new block not cleared", "Blobstore/BlobWriter.cs", "            memory[to..].Clear();\n", ""),
 
         // ---- blocks with several owners
         new("new owner not counted", "Blobstore/SharedBlocks.cs", "SetCount(counts, first + shared, references + 1);", "SetCount(counts, first + shared, Math.Max(references, 2));", "shared blocks"),

@@ -35,14 +35,21 @@ public sealed class MutatedEngine : IDisposable
         if (mutation is null) { return new MutatedEngine(assembly, Emit(compilation)); }
         SyntaxTree tree = compilation.SyntaxTrees.SingleOrDefault(tree => Path.GetFileName(tree.FilePath) == Path.GetFileName(mutation.File))
             ?? throw new InvalidOperationException($"mutation '{mutation.Name}': there is no {mutation.File}");
-        string text = tree.ToString();
+        return new MutatedEngine(assembly, Emit(compilation.ReplaceSyntaxTree(tree, CSharpSyntaxTree.ParseText(Apply(mutation, tree.ToString()), s_options, tree.FilePath))));
+    }
+
+    /// <summary>The mutation has a place in the engine as it is.</summary>
+    /// <exception cref="InvalidOperationException">It has none, or several.</exception>
+    public static void Check(EngineMutation mutation) => Apply(mutation, File.ReadAllText(Path.Combine(RepositoryRoot(), "blobstore", $"VhostFs.{mutation.File}")));
+
+    private static string Apply(EngineMutation mutation, string text)
+    {
         int first = text.IndexOf(mutation.Find, StringComparison.Ordinal);
         if (first < 0 || text.IndexOf(mutation.Find, first + 1, StringComparison.Ordinal) >= 0)
         {
             throw new InvalidOperationException($"mutation '{mutation.Name}': its text must occur exactly once in {mutation.File}; the engine has changed, so change the mutation with it");
         }
-        text = text.Replace(mutation.Find, mutation.Replacement, StringComparison.Ordinal);
-        return new MutatedEngine(assembly, Emit(compilation.ReplaceSyntaxTree(tree, CSharpSyntaxTree.ParseText(text, s_options, tree.FilePath))));
+        return text.Replace(mutation.Find, mutation.Replacement, StringComparison.Ordinal);
     }
 
     /// <summary>Runs <see cref="MutationProbe.Explore"/> on this engine.</summary>

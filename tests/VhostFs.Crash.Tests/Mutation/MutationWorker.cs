@@ -9,6 +9,7 @@ namespace VhostFs.Crash.Tests.Mutation;
 internal sealed class MutationWorker
 {
     private const string NotNoticed = "-";
+    private const string NoMutant = "! ";
 
     private readonly Process _process;
     private int _served;
@@ -28,6 +29,7 @@ internal sealed class MutationWorker
 
     /// <summary>What of the mutant was noticed, null for nothing.</summary>
     /// <param name="died">The process is no more, and this is to be thrown away.</param>
+    /// <exception cref="InvalidOperationException">There is no such mutant.</exception>
     public string? Explore(int mutant, long maxStates, out bool died)
     {
         try { _process.StandardInput.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{mutant} {maxStates}")); }
@@ -35,6 +37,7 @@ internal sealed class MutationWorker
         string? answer = _process.StandardOutput.ReadLine();
         _served++;
         died = answer is null;
+        if (answer?.StartsWith(NoMutant, StringComparison.Ordinal) == true) { throw new InvalidOperationException(answer[NoMutant.Length..]); }
         if (!died) { return answer == NotNoticed ? null : answer; }
         _process.WaitForExit();
         return string.Create(CultureInfo.InvariantCulture, $"the process died, with status {_process.ExitCode}");
@@ -47,10 +50,16 @@ internal sealed class MutationWorker
         {
             string[] words = line.Split(' ');
             EngineMutation mutation = EngineMutations.All[int.Parse(words[0], CultureInfo.InvariantCulture)];
-            using MutatedEngine engine = MutatedEngine.Compile(mutation);
-            string? noticed = engine.Explore(mutation.LookFirst, long.Parse(words[1], CultureInfo.InvariantCulture));
-            Console.WriteLine(noticed?.ReplaceLineEndings(" ") ?? NotNoticed);
+            Console.WriteLine(Explore(mutation, long.Parse(words[1], CultureInfo.InvariantCulture))?.ReplaceLineEndings(" ") ?? NotNoticed);
         }
         return 0;
+    }
+
+    private static string? Explore(EngineMutation mutation, long maxStates)
+    {
+        MutatedEngine engine;
+        try { engine = MutatedEngine.Compile(mutation); }
+        catch (InvalidOperationException e) { return NoMutant + e.Message; }
+        using (engine) { return engine.Explore(mutation.LookFirst, maxStates); }
     }
 }
