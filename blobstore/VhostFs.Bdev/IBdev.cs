@@ -58,6 +58,10 @@ public interface IBdev : IDisposable
     /// <summary>Memory devices only: the bytes themselves, so that payload is copied once. The view is valid while the bdev is.</summary>
     bool TryGetMemory(long offsetBytes, int lengthBytes, out IoVec memory);
 
+    /// <summary>The bytes to be read where they are, without a call, as they are at this moment; the view is valid until the caller returns to the reactor. It may show zeroes instead (a file
+    /// that somebody cut): for who verifies, and reads again when in doubt.</summary>
+    bool TryView(long offsetBytes, int lengthBytes, out IoVec memory) => TryGetMemory(offsetBytes, lengthBytes, out memory);
+
     /// <summary>Takes the exclusive right to write. False: <paramref name="owner"/> names who has it.</summary>
     bool TryClaim(string claimant, out string owner);
 

@@ -21,6 +21,7 @@ public sealed class UringBdev : IBdev
     private readonly BdevClaim _claim = new();
     private readonly BouncePool _bounce = new();
     private readonly Stack<IoVecList> _lists = new();
+    private FileView? _view;
     private bool _canZeroRange = true;
     private int _inFlight;
 
@@ -36,6 +37,7 @@ public sealed class UringBdev : IBdev
         Path = options.Path;
         BlockSize = blockSize;
         SizeBytes = sizeBytes;
+        MapView();
         SupportsUnmap = !options.ReadOnly && (!_isBlockDevice || BlockDevice.CanWriteZeroes(status));
     }
 
@@ -184,6 +186,7 @@ public sealed class UringBdev : IBdev
         size &= -(long)BlockSize;
         if (size == SizeBytes) { return Errno.None; }
         SizeBytes = size;
+        MapView();
         Resized?.Invoke(size);
         return Errno.None;
     }
@@ -194,6 +197,14 @@ public sealed class UringBdev : IBdev
         return false;
     }
 
+    public bool TryView(long offsetBytes, int lengthBytes, out IoVec memory)
+    {
+        bool isThere = _view is { IsLost: false } view && offsetBytes >= 0 && offsetBytes <= view.LengthBytes - lengthBytes;
+        memory = isThere ? _view!.Slice(offsetBytes, lengthBytes) : default;
+        if (isThere) { Statistics.Read(lengthBytes); }
+        return isThere;
+    }
+
     public bool TryClaim(string claimant, out string owner) => _claim.TryTake(claimant, out owner);
 
     public void ReleaseClaim() => _claim.Release();
@@ -202,9 +213,16 @@ public sealed class UringBdev : IBdev
     public void Dispose()
     {
         Invariant.That(_inFlight == 0, "a bdev is closed when nothing is in flight");
+        _view?.Dispose();
         _fd.Dispose();
         _bounce.Dispose();
         while (_lists.TryPop(out IoVecList? list)) { list.Dispose(); }
+    }
+
+    private void MapView()
+    {
+        _view?.Dispose();
+        _view = _isMemory ? FileView.TryMap(_fd, SizeBytes) : null;
     }
 
     private static SafeFd OpenFile(UringBdevOptions options, out FileStatus status)

@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 
-namespace VhostFs.Virtio;
+namespace VhostFs.Linux;
 
-/// <summary>The handler of <see cref="GuestMemoryGuard"/> in arm64 machine code; step by step the same as <see cref="FaultHandlerX64"/>.</summary>
+/// <summary>The handler of <see cref="SharedMemoryGuard"/> in arm64 machine code; step by step the same as <see cref="FaultHandlerX64"/>.</summary>
 /// <remarks>Position-independent: table and previous handler are constants behind the code. A system call changes x0 only, so what must survive it lies in
 /// x9 to x11. Counters are changed with exclusive loads and stores, which every arm64 has.</remarks>
 internal static class FaultHandlerArm64

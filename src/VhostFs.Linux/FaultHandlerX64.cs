@@ -1,8 +1,6 @@
-using VhostFs.Linux;
+namespace VhostFs.Linux;
 
-namespace VhostFs.Virtio;
-
-/// <summary>The handler of <see cref="GuestMemoryGuard"/> in x86-64 machine code.</summary>
+/// <summary>The handler of <see cref="SharedMemoryGuard"/> in x86-64 machine code.</summary>
 /// <remarks>Position-independent: it names two addresses, the table and the previous handler, and both are constants in it. It uses only registers that a
 /// called function may change, no stack but for three pushes, and one system call; what it reads of the table is explained at the table.</remarks>
 internal static unsafe class FaultHandlerX64
@@ -16,7 +14,7 @@ internal static unsafe class FaultHandlerX64
         writer.Emit([0x4c, 0x8b, 0x46, 0x10]);                    //        mov r8, [rsi+16]        si_addr
         writer.Emit([0x49, 0xbb]); writer.Emit(table);            //        mov r11, table
         writer.Emit([0x4d, 0x8b, 0x13]);                          //        mov r10, [r11]          entries ever used
-        writer.Emit([0x49, 0x83, 0xc3, GuestMemoryGuard.HeaderBytes]); //   add r11, 64
+        writer.Emit([0x49, 0x83, 0xc3, SharedMemoryGuard.HeaderBytes]); //   add r11, 64
         int loop = writer.Position;
         writer.Emit([0x4d, 0x85, 0xd2]);                          // loop:  test r10, r10
         int notFound = writer.JumpFar(0x84);                      //        jz chain
@@ -33,7 +31,7 @@ internal static unsafe class FaultHandlerX64
         writer.Emit([0x49, 0x01, 0xc0]);                          //        add r8, rax
         writer.Patch(empty);
         writer.Patch(changed);
-        writer.Emit([0x49, 0x83, 0xc3, GuestMemoryGuard.EntryBytes]); // next: add r11, 32
+        writer.Emit([0x49, 0x83, 0xc3, SharedMemoryGuard.EntryBytes]); // next: add r11, 32
         writer.Emit([0x49, 0xff, 0xca]);                          //        dec r10
         writer.JumpBack(loop);                                    //        jmp loop
         writer.Patch(found);

@@ -1,15 +1,14 @@
 using System.Runtime.InteropServices;
-using VhostFs.Linux;
 
-namespace VhostFs.Virtio;
+namespace VhostFs.Linux;
 
-/// <summary>Keeps the process alive when a front-end takes memory away that we have mapped.</summary>
+/// <summary>Keeps the process alive when somebody takes memory away that we have mapped: a front-end that of its guest, or whoever may write to it a file of ours.</summary>
 /// <remarks>
 /// <para>A touch of a page past the end of a shared file raises SIGBUS, which ends a .NET process and cannot be caught in managed code. QEMU's memory files
 /// are commonly not sealed, so refusing them is no answer. Instead a small machine-code handler stands before the runtime's own: when the faulting address lies in a
 /// registered region, it lays private zero pages over that whole region (one mmap), counts the fault for the owner of the region and for the process, and returns;
 /// any other SIGBUS goes on to the runtime. The owner sees the count and ends its session. Replacing the whole region rather than a page means one fault
-/// per region and no growth in the number of mappings; it also does for huge pages. System calls on such a page fail with EFAULT instead: see <see cref="GuestMemory.Touch"/>.</para>
+/// per region and no growth in the number of mappings; it also does for huge pages. System calls on such a page fail with EFAULT instead.</para>
 /// <para>Invariants: an entry is published by writing its start last and withdrawn by clearing its start first; a region is
 /// unregistered before it is unmapped, and only when nobody uses it. The handler reads start, length, counter, and start again, so an entry that changes hands
 /// meanwhile is skipped or read as it was; the entry that it looks for belongs to a region in use, so that one does not change. Hence it never maps over a foreign range.</para>
@@ -17,7 +16,7 @@ namespace VhostFs.Virtio;
 /// becomes executable.</para>
 /// <para>x86-64 and arm64; elsewhere, and when the handler cannot be installed, <see cref="IsActive"/> is false and memory without F_SEAL_SHRINK is refused.</para>
 /// </remarks>
-public static unsafe partial class GuestMemoryGuard
+public static unsafe partial class SharedMemoryGuard
 {
     /// <summary>Regions in the whole process: Linux allows 65,530 mappings by default.</summary>
     public const int Capacity = 65536;
@@ -35,7 +34,7 @@ public static unsafe partial class GuestMemoryGuard
     private static byte* s_table;
     private static int s_used;
 
-    static GuestMemoryGuard() => IsActive = OperatingSystem.IsLinux() && TryInstall();
+    static SharedMemoryGuard() => IsActive = OperatingSystem.IsLinux() && TryInstall();
 
     /// <summary>The handler is in place.</summary>
     public static bool IsActive { get; private set; }
@@ -50,7 +49,7 @@ public static unsafe partial class GuestMemoryGuard
     }
 
     /// <summary>Returns the entry's number, or -1 when the table is full or the guard is not active.</summary>
-    internal static int Register(nuint start, nuint lengthBytes, long* faultCounter)
+    public static int Register(nuint start, nuint lengthBytes, long* faultCounter)
     {
         if (!IsActive) { return -1; }
         lock (s_lock) // mapping is rare and may happen on any reactor
@@ -69,7 +68,7 @@ public static unsafe partial class GuestMemoryGuard
         }
     }
 
-    internal static void Unregister(int index)
+    public static void Unregister(int index)
     {
         if (index < 0) { return; }
         lock (s_lock)

@@ -39,7 +39,7 @@ internal sealed unsafe partial class GuestMapping : IDisposable
         }
         IoResult seals = FileCalls.GetSeals(fd);
         bool isSealed = !seals.IsError && (seals.Value & FileCalls.F_SEAL_SHRINK) != 0;
-        if (!GuestMemoryGuard.IsActive && !isSealed)
+        if (!SharedMemoryGuard.IsActive && !isSealed)
         {
             reason = "the file can be shrunk (no F_SEAL_SHRINK), and on this machine a shrunk file would end the process";
             return Errno.EPERM;
@@ -52,8 +52,8 @@ internal sealed unsafe partial class GuestMapping : IDisposable
         var length = (nuint)(limit - start);
         Errno mapped = MemoryCalls.Map(fd, (long)start, (long)length, ProtReadWrite, SharedFlags, out nuint address);
         if (mapped != Errno.None) { reason = "mmap failed"; return mapped; }
-        int entry = GuestMemoryGuard.Register(address, length, faultCounter);
-        if (entry < 0 && GuestMemoryGuard.IsActive)
+        int entry = SharedMemoryGuard.Register(address, length, faultCounter);
+        if (entry < 0 && SharedMemoryGuard.IsActive)
         {
             MemoryCalls.Unmap(address, (long)length);
             reason = "too many guest memory regions in this process";
@@ -66,7 +66,7 @@ internal sealed unsafe partial class GuestMapping : IDisposable
     public void Dispose()
     {
         if (_base is null) { return; }
-        GuestMemoryGuard.Unregister(_guardEntry); // before the range can belong to somebody else
+        SharedMemoryGuard.Unregister(_guardEntry); // before the range can belong to somebody else
         Errno unmapped = MemoryCalls.Unmap((nuint)_base, (long)_lengthBytes);
         _base = null;
         Invariant.That(unmapped == Errno.None);

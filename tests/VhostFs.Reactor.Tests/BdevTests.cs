@@ -162,6 +162,43 @@ public sealed class BdevTests : IDisposable
     }
 
     [Fact]
+    public void A_file_in_memory_can_be_looked_at_and_follows_its_size()
+    {
+        using IBdev bdev = Create("tmpfs");
+        using var block = new IoVecList();
+        block.Add(_buffer.Slice(0, 4096));
+        _buffer.Slice(0, 4096).Span.Fill(7);
+        Assert.Equal(4096, Run(bdev.WriteAsync(DiskBytes - 4096, block.View())).Value);
+        Assert.True(bdev.TryView(DiskBytes - 4096, 4096, out IoVec view));
+        Assert.Equal(-1, view.Span.IndexOfAnyExcept((byte)7));
+        Assert.False(bdev.TryView(DiskBytes - 4095, 4096, out _));
+        Assert.Equal(Errno.None, Run(bdev.ResizeAsync(2 * DiskBytes)));
+        Assert.Equal(4096, Run(bdev.WriteAsync((2 * DiskBytes) - 4096, block.View())).Value);
+        Assert.True(bdev.TryView((2 * DiskBytes) - 4096, 4096, out view));
+        Assert.Equal(-1, view.Span.IndexOfAnyExcept((byte)7));
+        using IBdev onDisk = Create("direct");
+        Assert.False(onDisk.TryView(0, 4096, out _));
+    }
+
+    [Fact]
+    public void A_file_in_memory_that_somebody_cuts_ends_neither_the_process_nor_the_reads_of_what_is_left()
+    {
+        using IBdev bdev = Create("tmpfs");
+        using var block = new IoVecList();
+        block.Add(_buffer.Slice(0, 4096));
+        _buffer.Slice(0, 4096).Span.Fill(7);
+        foreach (long at in new[] { 0, DiskBytes - 4096 }) { Assert.Equal(4096, Run(bdev.WriteAsync(at, block.View())).Value); }
+        Assert.True(bdev.TryView(DiskBytes - 4096, 4096, out IoVec view));
+        Assert.Equal(Errno.None, FileCalls.Open(ShmPath, FileCalls.O_RDWR, 0, out SafeFd file));
+        using (file) { Assert.Equal(Errno.None, FileCalls.Truncate(file, DiskBytes / 2)); }
+        Assert.Equal(0, view.Span[0]);
+        Assert.False(bdev.TryView(0, 4096, out _));
+        Assert.Equal(Errno.EIO, Run(bdev.ReadAsync(DiskBytes - 4096, block.View())).Errno);
+        Assert.Equal(4096, Run(bdev.ReadAsync(0, block.View())).Value);
+        Assert.Equal(-1, _buffer.Slice(0, 4096).Span.IndexOfAnyExcept((byte)7));
+    }
+
+    [Fact]
     public void A_null_bdev_counts_and_keeps_nothing()
     {
         using var bdev = new NullBdev("n", DiskBytes);

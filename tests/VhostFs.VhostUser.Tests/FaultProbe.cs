@@ -13,7 +13,7 @@ internal static unsafe class FaultProbe
     {
         using var ram = new GuestRam(1 << 16);
         using var memory = new GuestMemory();
-        Check(memory.Add(ram.Fd, new GuestRegion(GuestRam.GuestBase, 1 << 16, ram.UserBase, 0), out _) == Errno.None && GuestMemoryGuard.IsActive);
+        Check(memory.Add(ram.Fd, new GuestRegion(GuestRam.GuestBase, 1 << 16, ram.UserBase, 0), out _) == Errno.None && SharedMemoryGuard.IsActive);
         byte* at = arguments[0] == "guest" ? memory.FindGuest(GuestRam.GuestBase, 1) : (byte*)ram.UserBase;
         Check(FileCalls.Truncate(ram.Fd, 0) == Errno.None);
         int read = Volatile.Read(ref *at);

@@ -51,9 +51,9 @@ public sealed partial class GuestMemoryLossTests(ITestOutputHelper output)
         using var export = new Export();
         using var content = new ContentFile();
         export.Fs.Content = loss == Loss.ReadTargetInSystemCall ? content.Fd : null;
-        long faults = GuestMemoryGuard.FaultCount;
+        long faults = SharedMemoryGuard.FaultCount;
         LoseMemory(export.Path0, Memory(kind, 5 * unit), unit, loss);
-        if (loss != Loss.ReadTargetInSystemCall) { Assert.True(GuestMemoryGuard.FaultCount > faults); }
+        if (loss != Loss.ReadTargetInSystemCall) { Assert.True(SharedMemoryGuard.FaultCount > faults); }
         using FrontEnd next = FrontEnd.Up(export.Path0);
         Assert.Equal(0, next.GetAttributes(next.Queues[1]));
         Assert.Equal(1, export.Server.MemoryLostCount);
@@ -71,14 +71,14 @@ public sealed partial class GuestMemoryLossTests(ITestOutputHelper output)
         using var collector = new Collector();
         Loss[] losses = [.. Enum.GetValues<Loss>().Where(loss => loss != Loss.ReadTargetInSystemCall)];
         double quiet = 0, hostile = 0;
-        long faults = GuestMemoryGuard.FaultCount;
+        long faults = SharedMemoryGuard.FaultCount;
         for (int round = 0; round < rounds; round++)
         {
             // The same work with and without, in turns: what else the machine does meets both.
             quiet += Rate(first, second, () => Sessions(i => { ComeAndGo(shared.Path0); }));
             hostile += Rate(first, second, () => Sessions(i => LoseMemory(shared.Path0, Memory("memfd", 5 << 16), 1 << 16, losses[i % losses.Length])));
         }
-        long survived = GuestMemoryGuard.FaultCount - faults;
+        long survived = SharedMemoryGuard.FaultCount - faults;
         output.WriteLine($"{survived} faults, {collector.Collections} collections; neighbours: {quiet / rounds:n0} requests/s beside harmless sessions, {hostile / rounds:n0} beside hostile ones");
         Assert.True(survived >= rounds * sessionsPerRound, $"{survived} faults");
         Assert.True(hostile > quiet / 2, $"{hostile / rounds:n0} of {quiet / rounds:n0} requests/s");
@@ -95,7 +95,7 @@ public sealed partial class GuestMemoryLossTests(ITestOutputHelper output)
     [Fact]
     public void A_region_that_was_removed_or_replaced_is_guarded_no_more_and_the_new_one_is()
     {
-        int before = GuestMemoryGuard.RegionCount;
+        int before = SharedMemoryGuard.RegionCount;
         using (var export = new Export())
         using (FrontEnd frontEnd = FrontEnd.Up(export.Path0))
         using (var extra = new GuestRam(1 << 20))
@@ -104,9 +104,9 @@ public sealed partial class GuestMemoryLossTests(ITestOutputHelper output)
             for (int i = 0; i < 50; i++)
             {
                 Assert.Equal(0UL, frontEnd.Set(MessageId.AddMemReg, FrontEnd.WithPad(region), extra.Fd.Fd));
-                Assert.Equal(before + 2, GuestMemoryGuard.RegionCount);
+                Assert.Equal(before + 2, SharedMemoryGuard.RegionCount);
                 Assert.Equal(0UL, frontEnd.Set(MessageId.RemMemReg, FrontEnd.WithPad(region)));
-                Assert.Equal(before + 1, GuestMemoryGuard.RegionCount);
+                Assert.Equal(before + 1, SharedMemoryGuard.RegionCount);
             }
             // Taken away after it was removed: nobody minds.
             Assert.Equal(Errno.None, FileCalls.Truncate(extra.Fd, 0));
@@ -115,14 +115,14 @@ public sealed partial class GuestMemoryLossTests(ITestOutputHelper output)
             table[0] = 1;
             MemoryMarshal.Write(table.AsSpan(8), frontEnd.Region);
             Assert.Equal(0UL, frontEnd.Set(MessageId.SetMemTable, table, frontEnd.Ram.Fd.Fd));
-            Assert.Equal(before + 1, GuestMemoryGuard.RegionCount);
+            Assert.Equal(before + 1, SharedMemoryGuard.RegionCount);
             Assert.Equal(0, frontEnd.GetAttributes(frontEnd.Queues[1]));
             Assert.Equal(Errno.None, FileCalls.Truncate(frontEnd.Ram.Fd, 0));
             frontEnd.Queues[1].Kick();
             Assert.Null(frontEnd.Receive(MessageId.GetFeatures));
             Assert.Equal(Errno.None, FileCalls.Truncate(frontEnd.Ram.Fd, frontEnd.Ram.LengthBytes));
         }
-        Assert.Equal(before, GuestMemoryGuard.RegionCount);
+        Assert.Equal(before, SharedMemoryGuard.RegionCount);
     }
 
     [Theory]

@@ -103,7 +103,7 @@ public sealed class GuestMemoryTests : IDisposable
     [Fact]
     public void A_shrunk_file_reads_as_zeros_and_is_noticed()
     {
-        Assert.True(GuestMemoryGuard.IsActive);
+        Assert.True(SharedMemoryGuard.IsActive);
         Assert.Equal(Errno.None, Add(Gpa, Size, User, 0));
         _ram.At(0, Size).Fill(0xee);
         IoVec all = Translate(Gpa, Size);

@@ -1,4 +1,4 @@
-using VhostFs.Virtio;
+using VhostFs.Linux;
 
 namespace VhostFs.Fuzz.Tests.VhostUser;
 
@@ -9,7 +9,7 @@ internal readonly record struct ProcessState(int DescriptorCount, int SharedMapp
     {
         int descriptors = Descriptors().Count();
         int mappings = File.ReadLines("/proc/self/maps").Count(line => line.Contains("/memfd:guest", StringComparison.Ordinal) || line.Contains("/memfd:fuzz", StringComparison.Ordinal));
-        return new ProcessState(descriptors, mappings, GuestMemoryGuard.RegionCount);
+        return new ProcessState(descriptors, mappings, SharedMemoryGuard.RegionCount);
     }
 
     /// <summary>The descriptors by what they are, with their counts: for people.</summary>
