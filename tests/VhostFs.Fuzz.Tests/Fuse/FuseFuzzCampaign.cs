@@ -78,5 +78,7 @@ public sealed class FuseFuzzCampaign()
         NegativeTimeout = random.OneIn(3) ? TimeSpan.FromSeconds(1) : TimeSpan.Zero,
         NoOpen = random.OneIn(10),
         NoOpenDirectory = random.OneIn(10),
+        PosixLocks = !random.OneIn(3),
+        FlockLocks = !random.OneIn(3),
     };
 }

@@ -20,6 +20,7 @@ internal sealed class FuseGuest(FuzzRandom random)
         FuseOpcode.UNLINK, FuseOpcode.UNLINK, FuseOpcode.RMDIR, FuseOpcode.RENAME, FuseOpcode.RENAME2, FuseOpcode.OPEN, FuseOpcode.RELEASE, FuseOpcode.READ, FuseOpcode.WRITE,
         FuseOpcode.WRITE, FuseOpcode.SETATTR, FuseOpcode.SETATTR, FuseOpcode.FALLOCATE, FuseOpcode.LSEEK, FuseOpcode.COPY_FILE_RANGE, FuseOpcode.SETXATTR, FuseOpcode.GETXATTR,
         FuseOpcode.LISTXATTR, FuseOpcode.REMOVEXATTR, FuseOpcode.READDIR, FuseOpcode.READDIRPLUS, FuseOpcode.FORGET, FuseOpcode.FORGET, FuseOpcode.BATCH_FORGET, FuseOpcode.TMPFILE,
+        FuseOpcode.SETLK, FuseOpcode.SETLKW, FuseOpcode.GETLK, FuseOpcode.INTERRUPT,
     ];
 
     private static readonly uint[] s_ioctls = [0x80086601, 0x40086602, 0x80046601, 0x40046602, 0x801C581F, 0x401C5820, 0x5413];
@@ -217,6 +218,12 @@ internal sealed class FuseGuest(FuzzRandom random)
                 Put(random.OneIn(6) ? (uint)random.Edge() : random.Pick<uint>([0, 0, 0, 0x8, 0x10, 0x20, 0x40, 0x80]));
                 PutZeros(24);
                 break;
+            case FuseOpcode.GETLK or FuseOpcode.SETLK or FuseOpcode.SETLKW:
+                PutLock();
+                break;
+            case FuseOpcode.INTERRUPT:
+                Put(new FuseInterruptIn(random.OneIn(6) ? random.Edge() : _unique - (ulong)random.Next(8)));
+                break;
             case FuseOpcode.SYNCFS:
                 Put(new FuseSyncfsIn(0));
                 break;
@@ -231,6 +238,14 @@ internal sealed class FuseGuest(FuzzRandom random)
         uint valid = random.OneIn(6) ? (uint)random.Next() : 1u << random.Next(12) | 1u << random.Next(12);
         Put(new FuseSetattrIn((SetAttrValid)valid, 0, Handle(), Offset(), 0, Time(), Time(), Time(), Nanoseconds(), Nanoseconds(), Nanoseconds(),
             (uint)random.Next(1 << 16), 0, Id(), Id()));
+    }
+
+    /// <summary>Few owners and short ranges, so that they meet.</summary>
+    private void PutLock()
+    {
+        ulong first = random.OneIn(8) ? random.Edge() : (ulong)random.Next(12), last = random.OneIn(3) ? long.MaxValue : random.OneIn(8) ? random.Edge() : first + (ulong)random.Next(6);
+        uint kind = random.OneIn(12) ? (uint)random.Edge() : (uint)random.Next(3);
+        Put(new FuseLkIn(Handle(), (ulong)random.Next(4), new FuseFileLock(first, last, kind, (uint)random.Next(5)), random.OneIn(12) ? (uint)random.Edge() : (uint)random.Next(2)));
     }
 
     private void PutBatchForget()

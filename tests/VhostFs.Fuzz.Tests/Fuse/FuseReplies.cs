@@ -38,6 +38,7 @@ internal static class FuseReplies
         FuseOpcode.CREATE or FuseOpcode.TMPFILE => Exactly(body, 144),
         FuseOpcode.OPEN or FuseOpcode.OPENDIR => Exactly(body, 16),
         FuseOpcode.LSEEK => Exactly(body, 8),
+        FuseOpcode.GETLK => Exactly(body, 24),
         FuseOpcode.WRITE => Exactly(body, 8) ?? AtMost(MemoryMarshal.Read<uint>(body), MemoryMarshal.Read<FuseWriteIn>(arguments).SizeBytes),
         FuseOpcode.COPY_FILE_RANGE => Exactly(body, 8) ?? AtMost(MemoryMarshal.Read<uint>(body), MemoryMarshal.Read<FuseCopyFileRangeIn>(arguments).LengthBytes),
         FuseOpcode.COPY_FILE_RANGE_64 => Exactly(body, 8) ?? AtMost(MemoryMarshal.Read<ulong>(body), MemoryMarshal.Read<FuseCopyFileRangeIn>(arguments).LengthBytes),

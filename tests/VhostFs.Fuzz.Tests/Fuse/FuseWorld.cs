@@ -35,7 +35,7 @@ internal sealed class FuseWorld : IDisposable
         Load(_disk, s_disk.Value);
         _atOnce = jitter is null ? 1 : MaxInFlight;
         IBdev bdev = jitter is null ? _disk : new DelayBdev(_disk, _reactor) { Jitter = _ => jitter.Next(100_000) };
-        for (int i = 0; i < _atOnce; i++) { _requests[i] = new FuzzFuseRequest(); }
+        for (int i = 0; i < _atOnce; i++) { _requests[i] = new FuzzFuseRequest(mayWait: _atOnce > 1); }
         _reactor.RunUntilComplete(() => OpenAsync(bdev));
         Server = new FuseServer(wrap(_session), options);
     }
@@ -102,7 +102,16 @@ internal sealed class FuseWorld : IDisposable
     private void Turn(int turn)
     {
         Expect(turn < MaxTurns, "a request is never answered");
-        _reactor.RunOnce(wait: true);
+        // Nobody else is there who could unlock: the transport lets go of those who wait.
+        if (Array.Exists(_requests, r => r is { IsFree: false }) && Array.TrueForAll(_requests, r => r is null or { IsFree: true } or { IsParked: true }))
+        {
+            _reactor.RunUntilComplete(() =>
+            {
+                Server.CancelWaits();
+                return new IoTask<int>(0);
+            });
+        }
+        else { _reactor.RunOnce(wait: true); }
         Collect();
     }
 
@@ -144,6 +153,8 @@ internal sealed class FuseWorld : IDisposable
         },
         MaxInodesPerSession = 300,
         MaxOpensPerSession = 100,
+        MaxLocksPerSession = 40,
+        MaxLockWaitersPerSession = 4,
     };
 
     /// <summary>The disk that every run begins with: one empty volume.</summary>

@@ -1,10 +1,11 @@
 using VhostFs.Fuse;
 using VhostFs.Linux;
+using VhostFs.Reactor;
 
 namespace VhostFs.Fuzz.Tests.Fuse;
 
 /// <summary>A request in memory of its own, cut into segments as the fuzzer asks, with marked memory around the room for the reply.</summary>
-internal sealed class FuzzFuseRequest : FuseRequest
+internal sealed class FuzzFuseRequest(bool mayWait) : FuseRequest
 {
     public const int MaxBytes = (1 << 20) + 8192;
     private const int CanaryBytes = 64;
@@ -43,6 +44,19 @@ internal sealed class FuzzFuseRequest : FuseRequest
         after.Fill(Canary);
         Cut(Readable, _input.Slice(0, bytes.Length), shape.FirstIn, shape.RestIn);
         Cut(Writable, _output.Slice(CanaryBytes, Room), shape.FirstOut, shape.RestOut);
+    }
+
+    /// <summary>It waits for a lock.</summary>
+    public bool IsParked { get; private set; }
+
+    protected override bool CanPark => mayWait;
+
+    protected override void Park() => IsParked = true;
+
+    protected override IoTask<bool> UnparkAsync()
+    {
+        IsParked = false;
+        return base.UnparkAsync();
     }
 
     protected override void Complete(int replyBytes)
