@@ -73,6 +73,7 @@ public sealed class BlobfsSession : IFileSystem
         if (!Attributes.IsValid(changes)) { return new IoTask<FsResult<InodeAttributes>>(Errno.EINVAL); }
         // chown(path, -1, -1) sets nothing, and POSIX lets it leave the change time alone.
         if (changes == default) { return _attributes.GetAsync(node); }
+        if (changes.DropPrivileges) { return _attributes.DropPrivilegesAsync(node); }
         return changes.SizeBytes is null ? _attributes.SetAsync(node, changes) : SetSizeAsync(node, changes);
     }
 
@@ -168,7 +169,8 @@ public sealed class BlobfsSession : IFileSystem
     }
 
     public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
-        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, killPrivileges: !caller.IsRoot);
+        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, // Of a caller who is not told the kernel has had the bits taken away before, if need be.
+            killPrivileges: !caller.IsRoot && !caller.IsUnknown);
 
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long offsetBytes, uint whence) => _reads.SeekAsync(node, offsetBytes, whence);
 

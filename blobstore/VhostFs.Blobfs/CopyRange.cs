@@ -75,7 +75,8 @@ internal sealed class CopyRange(FileReads reads, FileWrites writes, Attributes a
             IoResult written = read;
             if (!read.IsError && read.Bytes > 0)
             {
-                written = await writes.WriteAsync(target, targetOffset + done, buffer.View(read.Bytes), append: false, fromCache: false, killPrivileges: true);
+                // Every kernel that copies has had the set-id bits taken away before, if the caller is not to keep them.
+                written = await writes.WriteAsync(target, targetOffset + done, buffer.View(read.Bytes), append: false, fromCache: false, killPrivileges: false);
             }
             if (written.IsError) { return done > 0 ? new IoResult((int)done) : written; }
             if (written.Bytes == 0) { break; }

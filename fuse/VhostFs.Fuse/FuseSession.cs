@@ -34,6 +34,9 @@ internal sealed class FuseSession
     /// <summary>Raised when a session begins.</summary>
     public event Action<FuseNegotiated>? Started;
 
+    /// <summary>The last SETATTR, if it dropped a file's privileges. The kernel keeps the file locked until the change that it is for.</summary>
+    public (ulong Node, uint Pid) LastDrop { get; set; }
+
     public FuseInitFlags Flags => Negotiated.GetValueOrDefault().Flags;
 
     public bool IsCurrent(uint epoch) => epoch == Epoch && Negotiated is not null;

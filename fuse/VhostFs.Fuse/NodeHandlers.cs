@@ -66,6 +66,12 @@ internal sealed class NodeHandlers(FuseSession session)
         if (!request.TryTake(out FuseSetattrIn set)) { return request.ReplyError(Errno.EINVAL); }
         Errno bad = Decode(set, out SetAttributes changes);
         if (bad != Errno.None) { return request.ReplyError(bad); }
+        // Before a write, fallocate or copy that is to cost a file its set-id bits, Linux sends a SETATTR that sets nothing (with a write-back cache: the change time), as
+        // HANDLE_KILLPRIV_V2 leaves the bits to us. So does chown(-1, -1).
+        const SetAttrValid nothing = SetAttrValid.CTIME | SetAttrValid.FH | SetAttrValid.LOCKOWNER;
+        bool drops = (set.Valid & ~nothing) == 0 && session.Has(FuseInitFlags.HANDLE_KILLPRIV_V2);
+        if (drops) { changes = new SetAttributes(DropPrivileges: true); }
+        session.LastDrop = drops ? (request.NodeId, request.Caller.Pid) : default;
         FsResult<InodeAttributes> changed = await FileSystem.SetAttributesAsync(request.Caller, request.NodeId, changes);
         return ReplyAttributes(request, changed);
     }

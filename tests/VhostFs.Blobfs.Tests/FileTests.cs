@@ -123,6 +123,28 @@ public sealed class FileTests : IDisposable
     }
 
     [Fact]
+    public void Set_id_bits_and_capabilities_go_when_the_kernel_says_so_and_not_with_the_change_of_a_caller_it_does_not_tell()
+    {
+        var unknown = new FuseCaller(uint.MaxValue, uint.MaxValue, 1);
+        _fs.Set(_file, new SetAttributes(Mode: 0xDFF)); // 06777
+        Assert.Equal(Errno.None, _fs.Run(() => _fs.Session.FallocateAsync(unknown, _file, 0, 0, 0, 100)));
+        Assert.Equal(FileMode.S_IFREG | 0xDFFu, _fs.Stat(_file).Value.Mode);
+        _fs.SetXattr(_file, "security.capability", "cap"u8);
+        _fs.AdvanceSeconds(1);
+        InodeAttributes dropped = _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value;
+        Assert.Equal((FileMode.S_IFREG | 0x1FFu, _fs.Now), (dropped.Mode, dropped.ChangeTime));
+        Assert.Equal(Errno.ENODATA, _fs.GetXattr(_file, "security.capability").Errno);
+        _fs.AdvanceSeconds(1);
+        Assert.Equal(dropped, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value); // nothing to drop: no change
+        _fs.Set(_file, new SetAttributes(Mode: 0xDF7)); // set-group-id without group execute
+        Assert.Equal(FileMode.S_IFREG | 0x5F7u, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value.Mode);
+        Assert.Equal(FileMode.S_IFREG | 0x1F7u, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value.Mode);
+        _fs.Set(_file, new SetAttributes(Mode: 0xDFF));
+        Assert.Equal(Errno.None, _fs.Run(() => _fs.Session.FallocateAsync(new FuseCaller(1000, 1000, 1), _file, 0, 0, 0, 100)));
+        Assert.Equal(FileMode.S_IFREG | 0x1FFu, _fs.Stat(_file).Value.Mode);
+    }
+
+    [Fact]
     public void Times_are_set_as_asked_and_move_with_changes()
     {
         InodeAttributes set = _fs.Set(_file, new SetAttributes(AccessTime: new FsTime(-5, 999_999_999), ModifyTime: new FsTime(1L << 40, 1))).Value;

@@ -238,17 +238,46 @@ public class FuseOpcodeTests
             return Assert.Single(client.FileSystem.Calls);
         }
         string Expect(SetAttributes changes) => $"SetAttributes {Caller} 9 {changes}";
-        Assert.Equal(Expect(new()), Set(SetAttrValid.FH | SetAttrValid.LOCKOWNER));
+        Assert.Equal(Expect(new(DropPrivileges: true)), Set(SetAttrValid.FH | SetAttrValid.LOCKOWNER));
         Assert.Equal(Expect(new(Mode: 0xFFF)), Set(SetAttrValid.MODE));
         Assert.Equal(Expect(new(Uid: 7)), Set(SetAttrValid.UID));
         Assert.Equal(Expect(new(Gid: 8)), Set(SetAttrValid.GID));
         Assert.Equal(Expect(new(SizeBytes: 1000)), Set(SetAttrValid.SIZE));
         Assert.Equal(Expect(new(AccessTime: new(1, 4))), Set(SetAttrValid.ATIME));
         Assert.Equal(Expect(new(ModifyTime: new(2, 5))), Set(SetAttrValid.MTIME));
-        Assert.Equal(Expect(new(ChangeTime: new(3, 6))), Set(SetAttrValid.CTIME));
+        Assert.Equal(Expect(new(DropPrivileges: true)), Set(SetAttrValid.CTIME));
+        Assert.Equal(Expect(new(ModifyTime: new(2, 5), ChangeTime: new(3, 6))), Set(SetAttrValid.MTIME | SetAttrValid.CTIME));
         Assert.Equal(Expect(new(AccessTimeNow: true)), Set(SetAttrValid.ATIME | SetAttrValid.ATIME_NOW));
         Assert.Equal(Expect(new(ModifyTimeNow: true)), Set(SetAttrValid.MTIME | SetAttrValid.MTIME_NOW));
         Assert.Equal(Expect(new(KillPrivileges: true)), Set(SetAttrValid.KILL_SUIDGID));
+    }
+
+    [Fact]
+    public void A_fallocate_of_nobody_drops_privileges_again_if_the_setattr_before_did()
+    {
+        using var client = new FuseClient();
+        byte[] Setattr(SetAttrValid valid, uint pid) => [.. Bytes(new FuseInHeader(128, 4, FuseClient.Unique, 9, uint.MaxValue, uint.MaxValue, pid)),
+            .. Bytes(new FuseSetattrIn(valid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x1FF, 0, 0, 0))];
+        byte[] Fallocate(ulong node, uint pid) => [.. Bytes(new FuseInHeader(72, 43, FuseClient.Unique, node, uint.MaxValue, uint.MaxValue, pid)), .. Bytes(new FuseFallocateIn(1, 0, 4096, 0))];
+        int Drops(params byte[][] requests)
+        {
+            client.FileSystem.Calls.Clear();
+            foreach (byte[] request in requests) { Assert.Equal(Errno.None, client.Send(request).Errno); }
+            return client.FileSystem.Calls.Count(c => c.Contains("DropPrivileges = True", StringComparison.Ordinal));
+        }
+        Assert.Equal(2, Drops(Setattr(0, 5), Fallocate(9, 5)));
+        Assert.Equal(0, Drops(Fallocate(9, 5)));
+        Assert.Equal(1, Drops(Setattr(0, 5), Fallocate(9, 6)));
+        Assert.Equal(1, Drops(Setattr(0, 5), Fallocate(8, 5)));
+        Assert.Equal(1, Drops(Setattr(0, 5), Setattr(SetAttrValid.MODE, 5), Fallocate(9, 5)));
+    }
+
+    [Fact]
+    public void A_setattr_of_nothing_drops_privileges_only_when_that_was_left_to_us()
+    {
+        using var client = new FuseClient(options: new FuseServerOptions { KillPrivilegesV2 = false });
+        client.Call(FuseOpcode.SETATTR, 9, Bytes(new FuseSetattrIn(SetAttrValid.FH, 0, 0xab, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)));
+        Assert.Equal($"SetAttributes {Caller} 9 {new SetAttributes()}", Assert.Single(client.FileSystem.Calls));
     }
 
     [Fact]

@@ -29,6 +29,7 @@ internal sealed partial class Spec
     {
         SetAttributes s = c.Changes;
         if (s == default) { return Told(node); }
+        if (s.DropPrivileges) { return Drop(node); }
         bool newOwner = s.Uid is not null || s.Gid is not null;
         if (s.Mode is { } mode)
         {
@@ -42,6 +43,16 @@ internal sealed partial class Spec
         node.Modify = s.ModifyTimeNow ? Now : s.ModifyTime ?? node.Modify;
         node.Change = s.ChangeTime ?? Now;
         if (!node.IsDirectory && (newOwner || s.KillPrivileges || s.SizeBytes is not null)) { node.Xattrs.Remove("security.capability"); }
+        return Told(node);
+    }
+
+    private Outcome Drop(SpecNode node)
+    {
+        if (node.IsDirectory) { return Told(node); }
+        uint before = node.Mode;
+        Kill(node);
+        if (node.Mode == before) { node.Mode &= ~SetGid; }
+        if (node.Xattrs.Remove("security.capability") || node.Mode != before) { node.Change = Now; }
         return Told(node);
     }
 
@@ -182,7 +193,7 @@ internal sealed partial class Spec
         if (source == target && Math.Abs(c.Offset - c.Offset2) < length) { return Errno.EINVAL; }
         byte[] data = source.Content[(int)c.Offset..(int)(c.Offset + length)];
         Touch(source);
-        Put(target, (int)c.Offset2, data, kill: true);
+        Put(target, (int)c.Offset2, data, kill: false);
         return new Outcome(Errno.None, Number: length);
     }
 }
