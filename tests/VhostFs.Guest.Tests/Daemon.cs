@@ -34,7 +34,7 @@ sealed class Daemon : IDisposable
 
     private string Config => Path.Combine(_folder, "config.json");
 
-    private string Volume => Path.Combine(_folder, "disk.img");
+    public string Volume => Path.Combine(_folder, "disk.img");
 
     public int DescriptorCount => Directory.GetFileSystemEntries($"/proc/{_process.Id}/fd").Length;
 
