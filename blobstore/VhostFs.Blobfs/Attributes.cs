@@ -111,6 +111,7 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         staged = tx.PutInode(node, record);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(node, contentChanged: false);
         attributes = record.ToAttributes(node);
         return Errno.None;
     }

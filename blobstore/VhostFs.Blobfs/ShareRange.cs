@@ -120,7 +120,6 @@ internal sealed class ShareRange(BlobfsState state, ContentLocks locks, InlineCo
         FsTime now = state.Clock();
         to = (to with
         {
-            Mode = FileMode.KillSetId(to.Mode),
             Flags = to.Flags & ~InodeFlags.Inline, // empty, or moved to blocks
             SizeBytes = Math.Max(to.SizeBytes, request.TargetOffset + bytes),
             Blocks = to.Blocks + blocksDelta,
