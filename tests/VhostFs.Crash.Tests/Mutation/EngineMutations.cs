@@ -59,7 +59,6 @@ public static class EngineMutations
         new("log trimmed before the header is durable", "Blobstore/Checkpointer.cs", "        result = await WriteHeaderAsync(header);", "        volume.Log.Trim(written);\n        result = await WriteHeaderAsync(header);", "full log"),
         new("log ring overrun", "Blobstore/Log.cs", " && UsedBlocks + needed + _maxBatchBlocks < _ringBlocks;", ";", "full log"),
         new("batch written over the end of the ring", "Blobstore/Log.cs", "if (_head + blocks > _ringBlocks)", "if (_head + blocks > _ringBlocks + 1)", "full log"),
-        new("marker counts as the open batch", "Blobstore/Log.cs", "ulong last = batch.IsEmpty ? LoggedLsn : batch.LastLsn;", "ulong last = LastLsn;"),
         new("told before it is logged", "Blobstore/Log.cs", "            IoResult written = await _bdev.WriteAsync(offset, vecs);", "            LoggedLsn = last; _waiters.CompleteUpTo(last, Errno.None);\n            IoResult written = await _bdev.WriteAsync(offset, vecs);"),
         new("images not counted in a batch's length", "Blobstore/LogBatch.cs", "public int Blocks => RecordBlocks + Images.Count;", "public int Blocks => RecordBlocks;"),
         new("log not read past the ring's end", "Blobstore/LogScan.cs", "TryNext(position, out Batch batch) || TryNext(0, out batch)", "TryNext(position, out Batch batch)", "full log"),
