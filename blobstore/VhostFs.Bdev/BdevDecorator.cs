@@ -33,6 +33,8 @@ public abstract class BdevDecorator : IBdev
 
     public bool SupportsUnmap => Inner.SupportsUnmap;
 
+    public bool IsReadOnly => Inner.IsReadOnly;
+
     public bool UnmapReadsZero => Inner.UnmapReadsZero;
 
     public BdevStatistics Statistics { get; } = new();

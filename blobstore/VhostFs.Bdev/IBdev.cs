@@ -30,6 +30,9 @@ public interface IBdev : IDisposable
 
     bool SupportsUnmap { get; }
 
+    /// <summary>Everything that changes something is answered with EROFS.</summary>
+    bool IsReadOnly => false;
+
     /// <summary>After an unmap, the range is guaranteed to read as zeroes.</summary>
     bool UnmapReadsZero { get; }
 

@@ -16,7 +16,6 @@ public sealed class UringBdev : IBdev
     private readonly SafeFd _fd;
     private readonly bool _isBlockDevice;
     private readonly bool _isMemory;
-    private readonly bool _readOnly;
     private readonly int _alignment;
     private readonly BdevClaim _claim = new();
     private readonly BouncePool _bounce = new();
@@ -31,7 +30,7 @@ public sealed class UringBdev : IBdev
         _fd = fd;
         _isBlockDevice = status.IsBlockDevice;
         _isMemory = isMemory;
-        _readOnly = options.ReadOnly;
+        IsReadOnly = options.ReadOnly;
         _alignment = alignment;
         Name = options.Name;
         Path = options.Path;
@@ -63,6 +62,8 @@ public sealed class UringBdev : IBdev
     public bool CompletesAtOnce => _isMemory;
 
     public bool SupportsUnmap { get; private set; }
+
+    public bool IsReadOnly { get; }
 
     /// <summary>A hole in a file reads as zeroes, and so does one in a device: the kernel refuses where it cannot promise that.</summary>
     public bool UnmapReadsZero => true;
@@ -113,7 +114,7 @@ public sealed class UringBdev : IBdev
 
     public IoTask<IoResult> WriteAsync(long offsetBytes, IoVecs source)
     {
-        Errno refused = _readOnly ? Errno.EROFS : BdevChecks.Write(this, offsetBytes, source);
+        Errno refused = IsReadOnly ? Errno.EROFS : BdevChecks.Write(this, offsetBytes, source);
         if (refused != Errno.None) { return new(Statistics.Error(refused)); }
         return _isMemory ? new(TransferNow(write: true, offsetBytes, source)) : TransferAsync(write: true, offsetBytes, source);
     }
@@ -165,7 +166,7 @@ public sealed class UringBdev : IBdev
     public IoTask<Errno> ResizeAsync(long newSizeBytes)
     {
         if (_isBlockDevice) { return new(Errno.EOPNOTSUPP); }
-        if (_readOnly) { return new(Errno.EROFS); }
+        if (IsReadOnly) { return new(Errno.EROFS); }
         if (newSizeBytes < 0 || newSizeBytes % BlockSize != 0) { return new(Errno.EINVAL); }
         Errno truncated = FileCalls.Truncate(_fd, newSizeBytes);
         return new(truncated == Errno.None ? Rescan() : truncated);
@@ -296,7 +297,7 @@ public sealed class UringBdev : IBdev
 
     private Errno RefuseRange(long offsetBytes, long lengthBytes, bool supported)
     {
-        if (_readOnly) { return Errno.EROFS; }
+        if (IsReadOnly) { return Errno.EROFS; }
         return supported ? BdevChecks.Range(this, offsetBytes, lengthBytes) : Errno.EOPNOTSUPP;
     }
 
@@ -306,6 +307,7 @@ public sealed class UringBdev : IBdev
         int total = (int)vectors.LengthBytes;
         IoResult result;
         if (_alignment > 1 && !BdevChecks.IsAligned(vectors, _alignment)) { result = await BounceAsync(write, offset, vectors, total); }
+        else if (vectors.Count > MaxVectors) { result = await ContinueAsync(write, offset, vectors, 0, total); }
         else
         {
             result = await SubmitAsync(write, offset, vectors);

@@ -11,6 +11,9 @@ internal sealed class MessageSocket(SafeFd socket) : IDisposable
     /// <summary>SET_MEM_TABLE carries up to 8; anything beyond this bound ends the connection.</summary>
     private const int MaxFds = 16;
 
+    /// <summary>GET_CONFIG has the longest answer.</summary>
+    private const int MaxReplyBytes = ConfigRange.Size + ConfigRange.SpaceBytes;
+
     private readonly byte[] _buffer = new byte[MessageHeader.Size + MessageHeader.MaxPayloadBytes];
     private readonly int[] _fds = new int[MaxFds];
     private int _received;
@@ -65,7 +68,7 @@ internal sealed class MessageSocket(SafeFd socket) : IDisposable
     /// <summary>Answers the message at hand. A front-end that lets its socket fill up with replies is not reading: an error ends the connection.</summary>
     public Errno Reply(ReadOnlySpan<byte> payload)
     {
-        Span<byte> message = stackalloc byte[MessageHeader.Size + 64];
+        Span<byte> message = stackalloc byte[MessageHeader.Size + MaxReplyBytes];
         var header = new MessageHeader(Header.Id, MessageFlags.Version1 | MessageFlags.Reply, (uint)payload.Length);
         MemoryMarshal.Write(message, header);
         payload.CopyTo(message[MessageHeader.Size..]);

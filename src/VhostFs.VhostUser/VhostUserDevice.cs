@@ -1,22 +1,41 @@
+using VhostFs.Linux;
 using VhostFs.Virtio;
 
 namespace VhostFs.VhostUser;
 
 /// <summary>What stands behind the rings of one session: takes chains, and gives each back with <see cref="QueueServer.Finish"/>.</summary>
-internal abstract class VhostUserDevice
+public abstract class VhostUserDevice
 {
+    private protected VhostUserDevice()
+    {
+    }
+
     /// <summary>Device features beside those of the ring and the transport.</summary>
-    public virtual VirtioFeatures Features => VirtioFeatures.None;
+    internal virtual VirtioFeatures Features => VirtioFeatures.None;
+
+    /// <summary>It has a configuration space that we keep, and not the front-end.</summary>
+    internal virtual bool HasConfig => false;
+
+    /// <summary>The front-end is to read the configuration space again.</summary>
+    internal Action? ConfigChanged { get; set; }
+
+    /// <summary>Fills in the configuration space, as far as there is one; what comes in is zero.</summary>
+    internal virtual void ReadConfig(Span<byte> space)
+    {
+    }
+
+    /// <summary>The driver has written to the configuration space; <paramref name="negotiated"/>: features.</summary>
+    internal virtual Errno WriteConfig(VirtioFeatures negotiated, int offset, ReadOnlySpan<byte> bytes) => Errno.EPERM;
 
     /// <summary>There is room for one more request of this ring.</summary>
-    public abstract bool HasRoom(VhostUserRing ring);
+    internal abstract bool HasRoom(VhostUserRing ring);
 
     /// <summary>Takes the next chain of the ring and starts the request; it may be finished before this returns.</summary>
-    public abstract PopResult TakeOne(QueueServer server, VhostUserRing ring);
+    internal abstract PopResult TakeOne(QueueServer server, VhostUserRing ring);
 
     /// <summary>Back to the state after power-on: no request is in flight.</summary>
-    public abstract void Reset();
+    internal abstract void Reset();
 
     /// <summary>The session is over: no request is in flight.</summary>
-    public abstract void Close();
+    internal abstract void Close();
 }

@@ -6,14 +6,15 @@ namespace VhostFs.VhostUser;
 /// <summary>virtio-fs behind one connection: queue 0 is hiprio (FORGET), all others carry requests (virtio 1.2, 5.11).</summary>
 /// <remarks>Requests are pooled; the pool grows to what was in flight at once and shrinks at a reset. hiprio has room of its own, so that it goes
 /// on while every other queue waits.</remarks>
-internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : VhostUserDevice
+/// <param name="maxInFlight">Requests under way at once; more wait in their rings. hiprio is not counted.</param>
+public sealed class VhostUserFsDevice(FuseServer server, int maxInFlight = 1024) : VhostUserDevice
 {
     private FsRequest? _free;
     private int _inFlight;
 
-    public override bool HasRoom(VhostUserRing ring) => ring.Index == 0 || _inFlight < maxInFlight;
+    internal override bool HasRoom(VhostUserRing ring) => ring.Index == 0 || _inFlight < maxInFlight;
 
-    public override PopResult TakeOne(QueueServer queues, VhostUserRing ring)
+    internal override PopResult TakeOne(QueueServer queues, VhostUserRing ring)
     {
         FsRequest request = _free ??= new FsRequest(this);
         PopResult result = ring.Queue.Pop(request.Readable, request.Writable, out ushort head);
@@ -28,14 +29,14 @@ internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : Vh
     }
 
     /// <summary>A request that waits takes no room: how many may is bounded by the rings and by the file system.</summary>
-    public void CountParked(VhostUserRing ring, bool begins)
+    internal void CountParked(VhostUserRing ring, bool begins)
     {
         if (ring.Index != 0) { _inFlight += begins ? -1 : 1; }
     }
 
-    public void Cancel(FsRequest request) => server.CancelWait(request);
+    internal void Cancel(FsRequest request) => server.CancelWait(request);
 
-    public void Return(FsRequest request, VhostUserRing? ring)
+    internal void Return(FsRequest request, VhostUserRing? ring)
     {
         request.Readable.Clear();
         request.Writable.Clear();
@@ -44,13 +45,13 @@ internal sealed class VhostUserFsDevice(FuseServer server, int maxInFlight) : Vh
         _free = request;
     }
 
-    public override void Reset()
+    internal override void Reset()
     {
         Shrink();
         server.Reset();
     }
 
-    public override void Close() => Reset();
+    internal override void Close() => Reset();
 
     private void Shrink()
     {

@@ -24,10 +24,18 @@ internal enum MessageId : uint
     GetQueueNum = 17,
     SetVringEnable = 18,
     SetBackendReqFd = 21,
+    GetConfig = 24,
+    SetConfig = 25,
     ResetDevice = 34,
     GetMaxMemSlots = 36,
     AddMemReg = 37,
     RemMemReg = 38,
+}
+
+/// <summary>Messages of ours to the front-end, on the socket of SET_BACKEND_REQ_FD.</summary>
+internal enum BackendMessageId : uint
+{
+    ConfigChange = 2,
 }
 
 [Flags]
@@ -46,6 +54,7 @@ public enum VhostUserProtocolFeatures : ulong
     MultiQueue = 1UL << 0,
     ReplyAck = 1UL << 3,
     BackendReq = 1UL << 5,
+    Config = 1UL << 9,
     BackendSendFd = 1UL << 10,
     ResetDevice = 1UL << 13,
     ConfigureMemSlots = 1UL << 15,
@@ -80,6 +89,16 @@ internal readonly record struct VringAddress(uint Index, uint Flags, ulong Descr
 internal readonly record struct MemoryRegion(ulong GuestAddress, ulong SizeBytes, ulong UserAddress, ulong MmapOffset)
 {
     public const int Size = 32;
+}
+
+/// <summary>"device configuration space description", before the bytes of the space.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct ConfigRange(uint Offset, uint SizeBytes, uint Flags)
+{
+    public const int Size = 12;
+
+    /// <summary>VHOST_USER_MAX_CONFIG_SIZE.</summary>
+    public const int SpaceBytes = 256;
 }
 
 /// <summary>SET_VRING_KICK/CALL/ERR: bits 0-7 index, bit 8 "no file descriptor".</summary>

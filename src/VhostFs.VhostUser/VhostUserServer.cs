@@ -1,10 +1,9 @@
-using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 
 namespace VhostFs.VhostUser;
 
-/// <summary>How one export listens.</summary>
+/// <summary>How one device listens.</summary>
 public sealed record VhostUserServerOptions
 {
     /// <summary>Named in log lines.</summary>
@@ -19,22 +18,19 @@ public sealed record VhostUserServerOptions
     /// <summary>Permissions of the socket file; 0600, or 0660 for a socket group.</summary>
     public int SocketMode { get; init; } = UnixSocket.OwnerOnly;
 
-    /// <summary>Requests of one front-end under way at once; more wait in their rings. hiprio is not counted.</summary>
-    public int MaxRequestsInFlight { get; init; } = 1024;
-
     /// <summary>Serve one connection and end, as virtiofsd does.</summary>
     public bool IsOneShot { get; init; }
 }
 
-/// <summary>One virtio-fs export: listens on a unix socket and serves one front-end after the other.</summary>
-/// <remarks>A second front-end waits in the listen queue until the first has gone: an export has one session. Everything runs on the reactor that
+/// <summary>One device: listens on a unix socket and serves one front-end after the other.</summary>
+/// <remarks>A second front-end waits in the listen queue until the first has gone: a device has one session. Everything runs on the reactor that
 /// <see cref="Start"/> was called on; any number of servers share a reactor.</remarks>
 public sealed class VhostUserServer
 {
     private const long AcceptRetryNs = 100_000_000;
 
     private readonly VhostUserServerOptions _options;
-    private readonly Func<FuseServer?> _newServer;
+    private readonly Func<VhostUserDevice?> _newDevice;
     private readonly VhostLog _log;
     private SafeFd? _listener;
     private VhostUserSession? _session;
@@ -44,12 +40,12 @@ public sealed class VhostUserServer
     private bool _isRunning;
     private Reactor.Reactor? _reactor;
 
-    /// <param name="newServer">Makes the FUSE server of each connection; its file system is told EndSession when the connection ends. Null: the front-end is refused.</param>
-    public VhostUserServer(VhostUserServerOptions options, Func<FuseServer?> newServer, VhostLog log)
+    /// <param name="newDevice">Makes the device of each connection, which is closed when the connection ends. Null: the front-end is refused.</param>
+    public VhostUserServer(VhostUserServerOptions options, Func<VhostUserDevice?> newDevice, VhostLog log)
     {
         if (options.SocketPath is null == options.ListenFd is null) { throw new ArgumentException("either a socket path or a listening descriptor", nameof(options)); }
         _options = options;
-        _newServer = newServer;
+        _newDevice = newDevice;
         _log = log;
     }
 
@@ -134,13 +130,12 @@ public sealed class VhostUserServer
     private async IoTask<bool> ServeAsync(SafeFd socket)
     {
         ConnectionCount++;
-        if (_newServer() is not { } server)
+        if (_newDevice() is not { } device)
         {
             socket.Dispose();
             return false;
         }
         _log(VhostLogLevel.Info, $"{_options.Name}: front-end connected");
-        var device = new VhostUserFsDevice(server, _options.MaxRequestsInFlight);
         _session = new VhostUserSession(_reactor!, socket, device, _options.Name, _log);
         await _session.RunAsync();
         if (_session.IsMemoryLost) { MemoryLostCount++; }

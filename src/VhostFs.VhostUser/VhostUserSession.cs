@@ -16,7 +16,7 @@ internal sealed class VhostUserSession
     private const VirtioFeatures TransportFeatures =
         VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
 
-    private const VhostUserProtocolFeatures OfferedProtocolFeatures =
+    private const VhostUserProtocolFeatures CommonProtocolFeatures =
         VhostUserProtocolFeatures.MultiQueue | VhostUserProtocolFeatures.ReplyAck | VhostUserProtocolFeatures.BackendReq
         | VhostUserProtocolFeatures.ResetDevice | VhostUserProtocolFeatures.ConfigureMemSlots;
 
@@ -53,7 +53,10 @@ internal sealed class VhostUserSession
         _name = name;
         _log = log;
         _queues = new QueueServer(reactor, device, name, log, Fail);
+        device.ConfigChanged = SendConfigChange;
     }
+
+    private VhostUserProtocolFeatures OfferedProtocolFeatures => CommonProtocolFeatures | (_device.HasConfig ? VhostUserProtocolFeatures.Config : 0);
 
     /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
     public bool IsMemoryLost => _queues.IsMemoryLost;
@@ -123,7 +126,7 @@ internal sealed class VhostUserSession
 
     private static bool AnswersItself(MessageId id) => id
         is MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum
-        or MessageId.GetVringBase or MessageId.GetMaxMemSlots;
+        or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig;
 
     /// <summary>One line per message: its exact payload, its descriptors, its method.</summary>
     private IoTask<Errno> DispatchAsync(MessageId id) => id switch
@@ -145,6 +148,8 @@ internal sealed class VhostUserSession
         MessageId.GetQueueNum => Now(Has(0, 0) ? Answer(QueueServer.MaxQueues) : Errno.EINVAL),
         MessageId.SetVringEnable => Now(Has(VringState.Size, 0) ? SetVringEnable(Read<VringState>()) : Errno.EINVAL),
         MessageId.SetBackendReqFd => Now(Has(0, 1) ? SetBackendRequestFd() : Errno.EINVAL),
+        MessageId.GetConfig => Now(_device.HasConfig ? GetConfig() : Errno.EOPNOTSUPP),
+        MessageId.SetConfig => Now(_device.HasConfig ? SetConfig() : Errno.EOPNOTSUPP),
         MessageId.ResetDevice => Has(0, 0) ? ResetDeviceAsync() : Now(Errno.EINVAL),
         MessageId.GetMaxMemSlots => Now(Has(0, 0) ? Answer(GuestMemory.MaxRegions) : Errno.EINVAL),
         MessageId.AddMemReg => Now(Has(8 + MemoryRegion.Size, 1) ? AddMemReg(Read<MemoryRegion>(8)) : Errno.EINVAL),
@@ -292,15 +297,50 @@ internal sealed class VhostUserSession
         return Errno.None;
     }
 
+    private Errno GetConfig()
+    {
+        if (!TryReadConfigRange(out ConfigRange range)) { return Answer([]); } // an empty answer says that there is none
+        Span<byte> space = stackalloc byte[ConfigRange.SpaceBytes];
+        space.Clear();
+        _device.ReadConfig(space);
+        Span<byte> reply = stackalloc byte[ConfigRange.Size + ConfigRange.SpaceBytes];
+        MemoryMarshal.Write(reply, range);
+        space.Slice((int)range.Offset, (int)range.SizeBytes).CopyTo(reply[ConfigRange.Size..]);
+        return Answer(reply[..(ConfigRange.Size + (int)range.SizeBytes)]);
+    }
+
+    private Errno SetConfig()
+    {
+        if (!TryReadConfigRange(out ConfigRange range)) { return Refuse(Errno.EINVAL, "a range that is not inside the configuration space"); }
+        Errno written = _device.WriteConfig(_queues.Features, (int)range.Offset, _socket.Payload[ConfigRange.Size..]);
+        return written == Errno.None ? written : Refuse(written, "this part of the configuration space is read-only, or the value is none");
+    }
+
+    private bool TryReadConfigRange(out ConfigRange range)
+    {
+        range = _socket.Payload.Length >= ConfigRange.Size ? Read<ConfigRange>() : default;
+        return range.SizeBytes is > 0 and <= ConfigRange.SpaceBytes && range.Offset <= ConfigRange.SpaceBytes - range.SizeBytes && Has(ConfigRange.Size + (int)range.SizeBytes, 0);
+    }
+
+    // Not waited for: what does not fit into the socket says nothing that is not waiting there already.
+    private void SendConfigChange()
+    {
+        if (_backendRequestFd is null || (_protocolFeatures & VhostUserProtocolFeatures.Config) == 0) { return; }
+        var message = new MessageHeader((MessageId)BackendMessageId.ConfigChange, MessageFlags.Version1, 0);
+        UnixSocket.Send(_backendRequestFd, MemoryMarshal.AsBytes(new ReadOnlySpan<MessageHeader>(in message)), []);
+    }
+
     private async IoTask<Errno> ResetDeviceAsync()
     {
         await _queues.ResetAsync();
         return Errno.None;
     }
 
-    private Errno Answer(ulong value)
+    private Errno Answer(ulong value) => Answer(MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
+
+    private Errno Answer(ReadOnlySpan<byte> payload)
     {
-        Errno sent = _socket.Reply(MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
+        Errno sent = _socket.Reply(payload);
         if (sent != Errno.None) { Fail($"the front-end does not take answers: {sent}"); }
         return Errno.None;
     }

@@ -78,20 +78,20 @@ internal sealed class SimDaemon(Simulation simulation, string directory)
     private void Export(GuestPlan guest, VhostFs.Blobfs.Blobfs fileSystem)
     {
         var options = new VhostUserServerOptions { Name = guest.Name, SocketPath = Socket(directory, guest) };
-        var server = new VhostUserServer(options, () => NewFuseServer(fileSystem), (level, line) => simulation.Log(level, line));
+        var server = new VhostUserServer(options, () => NewDevice(fileSystem), (level, line) => simulation.Log(level, line));
         Errno started = server.Start();
         if (started != Errno.None) { throw new InvalidOperationException($"cannot listen: {started}"); }
         _servers.Add(server);
     }
 
-    private FuseServer NewFuseServer(VhostFs.Blobfs.Blobfs fileSystem)
+    private VhostUserFsDevice NewDevice(VhostFs.Blobfs.Blobfs fileSystem)
     {
         BlobfsSession session = fileSystem.OpenSession();
         _sessions.Add(session);
         IFileSystem served = SabotagedFileSystem.Wrap(session, simulation.Plan.Sabotage, simulation.World);
         var server = new FuseServer(served, new FuseServerOptions());
         _fuse.Add(server);
-        return server;
+        return new VhostUserFsDevice(server);
     }
 
     private FsTime Now()

@@ -24,8 +24,8 @@ internal sealed class Export : IDisposable
             var fs = new FakeFs();
             FileSystems.Add(fs);
             Paths.Add(path);
-            var options = new VhostUserServerOptions { Name = $"fs{i}", SocketPath = path, MaxRequestsInFlight = maxInFlight };
-            var server = new VhostUserServer(options, () => new FuseServer(fs, new FuseServerOptions { PosixLocks = true }), (_, line) => Log.Add(line));
+            var options = new VhostUserServerOptions { Name = $"fs{i}", SocketPath = path };
+            var server = new VhostUserServer(options, () => new VhostUserFsDevice(new FuseServer(fs, new FuseServerOptions { PosixLocks = true }), maxInFlight), (_, line) => Log.Add(line));
             _servers.Add(server);
             Assert.Equal(Errno.None, OnReactor(server.Start));
         }

@@ -81,7 +81,7 @@ internal sealed class Export : IServing
     }
 
     // Who may use the volume is settled when a front-end connects: an export that nobody uses is in nobody's way.
-    private FuseServer? BeginSession()
+    private VhostUserFsDevice? BeginSession()
     {
         var claim = new VolumeClaim(Scope, _config.Sharing, _config.Fuse);
         if (_volume!.Claims.TryTake(claim) is { } refusal)
@@ -90,7 +90,8 @@ internal sealed class Export : IServing
             return null;
         }
         _claim = claim;
-        return _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
+        _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
+        return new VhostUserFsDevice(_fuse);
     }
 
     private void EndSession()
