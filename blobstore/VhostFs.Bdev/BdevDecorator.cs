@@ -3,7 +3,7 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Bdev;
 
-/// <summary>A bdev on a bdev, which it owns: passes everything on, and keeps statistics of its own.</summary>
+/// <summary>A bdev on a bdev: passes everything on, and keeps statistics of its own.</summary>
 public abstract class BdevDecorator : IBdev
 {
     private readonly string _name;
@@ -12,12 +12,15 @@ public abstract class BdevDecorator : IBdev
     {
         Inner = inner;
         _name = name;
-        inner.Resized += size => Resized?.Invoke(size);
+        inner.Resized += PassOn;
     }
 
     public event Action<long>? Resized;
 
     public IBdev Inner { get; }
+
+    /// <summary>The bdev below is disposed of with this one.</summary>
+    public bool OwnsInner { get; init; } = true;
 
     public string Name => _name;
 
@@ -94,7 +97,8 @@ public abstract class BdevDecorator : IBdev
 
     public void Dispose()
     {
-        Inner.Dispose();
+        Inner.Resized -= PassOn;
+        if (OwnsInner) { Inner.Dispose(); }
         GC.SuppressFinalize(this);
     }
 
@@ -107,4 +111,6 @@ public abstract class BdevDecorator : IBdev
     protected abstract IoTask<Errno> UnmapCoreAsync(long offsetBytes, long lengthBytes);
 
     protected abstract IoTask<Errno> WriteZeroesCoreAsync(long offsetBytes, long lengthBytes);
+
+    private void PassOn(long newSizeBytes) => Resized?.Invoke(newSizeBytes);
 }

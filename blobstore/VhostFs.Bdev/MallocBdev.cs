@@ -26,7 +26,7 @@ public sealed class MallocBdev : IBdev
         _reservedBytes = Math.Max(RoundUp(sizeBytes) * 4, MinReservedBytes);
         Errno errno = MemoryCalls.Map(null, 0, _reservedBytes, MemoryCalls.PROT_NONE, MemoryCalls.MAP_PRIVATE | MemoryCalls.MAP_NORESERVE, out _address);
         if (errno == Errno.None) { errno = Commit(0, RoundUp(sizeBytes)); }
-        if (errno != Errno.None) { throw new InvalidOperationException($"malloc bdev {name}: no memory for {sizeBytes} bytes: {errno}"); }
+        if (errno != Errno.None) { throw new BdevException(errno, $"malloc bdev {name}: no memory for {sizeBytes} bytes: {errno}"); }
     }
 
     ~MallocBdev() => Free();

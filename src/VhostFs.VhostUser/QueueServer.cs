@@ -51,6 +51,9 @@ internal sealed class QueueServer
 
     public int InFlight => Memory.UserCount;
 
+    /// <summary>Queues that the driver has set up and kicked.</summary>
+    public int RunningCount => _rings.Count(ring => ring is { Queue.IsRunning: true });
+
     /// <summary>The session ends because its memory was taken away.</summary>
     public bool IsMemoryLost => _isMemoryLost;
 

@@ -22,6 +22,11 @@ public sealed record VhostUserServerOptions
     public bool IsOneShot { get; init; }
 }
 
+/// <summary>What can be said of a session at one moment.</summary>
+/// <param name="Queues">That the driver has set up and kicked.</param>
+/// <param name="InFlight">Requests under way.</param>
+public readonly record struct VhostUserSessionState(int Queues, int InFlight);
+
 /// <summary>One device: listens on a unix socket and serves one front-end after the other.</summary>
 /// <remarks>A second front-end waits in the listen queue until the first has gone: a device has one session. Everything runs on the reactor that
 /// <see cref="Start"/> was called on; any number of servers share a reactor.</remarks>
@@ -51,6 +56,9 @@ public sealed class VhostUserServer
 
     /// <summary>A front-end is connected.</summary>
     public bool IsConnected => _session is not null;
+
+    /// <summary>Of the front-end that is connected; null: none is. On the server's reactor.</summary>
+    public VhostUserSessionState? SessionState => _session?.State;
 
     /// <summary>Connections taken so far.</summary>
     public long ConnectionCount { get; private set; }

@@ -61,6 +61,8 @@ internal sealed class VhostUserSession
     /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
     public bool IsMemoryLost => _queues.IsMemoryLost;
 
+    public VhostUserSessionState State => new(_queues.RunningCount, _queues.InFlight);
+
     /// <summary>Serves the connection to its end and cleans up: nothing of the front-end is left when this completes.</summary>
     public async IoTask<bool> RunAsync()
     {

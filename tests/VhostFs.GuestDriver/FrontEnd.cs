@@ -47,11 +47,14 @@ internal sealed class FrontEnd : IDisposable
     }
 
     /// <summary>The u64 of an answer, or null when the connection has ended.</summary>
-    public ulong? Receive(MessageId id)
+    public ulong? Receive(MessageId id) => ReceivePayload(id) is { } payload ? BinaryPrimitives.ReadUInt64LittleEndian(payload) : null;
+
+    /// <summary>What an answer carries, or null when the connection has ended.</summary>
+    public byte[]? ReceivePayload(MessageId id, int payloadBytes = 8)
     {
-        byte[] reply = new byte[20];
+        byte[] reply = new byte[MessageHeader.Size + payloadBytes];
         int got = 0;
-        for (long limit = Environment.TickCount64 + TimeoutMs; got < 20;)
+        for (long limit = Environment.TickCount64 + TimeoutMs; got < reply.Length;)
         {
             IoResult received = UnixSocket.Receive(Socket, reply.AsSpan(got), [], out _);
             if (received.Errno == Errno.EAGAIN)
@@ -64,8 +67,8 @@ internal sealed class FrontEnd : IDisposable
             got += received.Bytes;
         }
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(reply);
-        Assert.Equal((id, (MessageFlags)5, 8u), (header.Id, header.Flags, header.PayloadBytes));
-        return BinaryPrimitives.ReadUInt64LittleEndian(reply.AsSpan(12));
+        Assert.Equal((id, (MessageFlags)5, (uint)payloadBytes), (header.Id, header.Flags, header.PayloadBytes));
+        return reply[MessageHeader.Size..];
     }
 
     public ulong? Get(MessageId id)
@@ -85,12 +88,13 @@ internal sealed class FrontEnd : IDisposable
         where T : unmanaged => Set(id, MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in payload)), fds);
 
     /// <summary>What QEMU does at realize.</summary>
-    public void Negotiate(VirtioFeatures features = AllFeatures)
+    /// <param name="offered">What the device must offer.</param>
+    public void Negotiate(VirtioFeatures features = AllFeatures, VirtioFeatures offered = AllFeatures, ulong offeredProtocol = 0xa029)
     {
         Features = features;
-        Assert.Equal((ulong)AllFeatures, Get(MessageId.GetFeatures));
+        Assert.Equal((ulong)offered, Get(MessageId.GetFeatures));
         ulong protocol = Get(MessageId.GetProtocolFeatures)!.Value;
-        Assert.Equal(0xa029UL, protocol);
+        Assert.Equal(offeredProtocol, protocol);
         Send(MessageId.SetProtocolFeatures, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in protocol)));
         Assert.True(Get(MessageId.GetQueueNum) >= 65);
         Assert.Equal((ulong)GuestMemory.MaxRegions, Get(MessageId.GetMaxMemSlots));

@@ -38,9 +38,10 @@ public sealed class RpcTests : IDisposable
     [InlineData("""{"jsonrpc":"2.0","id":null,"method":"echo","params":[7]}""", """{"jsonrpc":"2.0","id":null,"result":[7]}""")]
     [InlineData("""{"jsonrpc":"2.0","id":12345678901234567890123,"method":"echo","params":[7]}""", """{"jsonrpc":"2.0","id":12345678901234567890123,"result":[7]}""")]
     [InlineData("""{"jsonrpc":"2.0","id":2,"method":"rpc_get_methods"}""", """{"jsonrpc":"2.0","id":2,"result":["crash","descriptors","echo","fail","rpc_get_methods"]}""")]
+    [InlineData("""{"id":2,"method":"echo","params":null}""", """{"jsonrpc":"2.0","id":2,"result":null}""")]
     [InlineData("""{"jsonrpc":"2.0","id":3,"method":"fail"}""", """{"jsonrpc":"2.0","id":3,"error":{"code":-17,"message":"it is there already"}}""")]
     [InlineData("""{"jsonrpc":"2.0","id":4,"method":"crash"}""", """{"jsonrpc":"2.0","id":4,"error":{"code":-32603,"message":"a bug; the daemon's log says more"}}""")]
-    [InlineData("""{"jsonrpc":"2.0","id":5,"method":"nothing"}""", """{"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"no such method"}}""")]
+    [InlineData("""{"jsonrpc":"2.0","id":5,"method":"nothing"}""", """{"jsonrpc":"2.0","id":5,"error":{"code":-32601,"message":"Method not found"}}""")]
     [InlineData("""{"jsonrpc":"2.0","id":6,"method":"echo","params":7}""", """{"jsonrpc":"2.0","id":6,"error":{"code":-32600,"message":"'params' must be an object or a list"}}""")]
     [InlineData("""{"jsonrpc":"1.0","id":7,"method":"echo"}""", """{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"'jsonrpc' must be \"2.0\""}}""")]
     [InlineData("""{"jsonrpc":"2.0","id":8}""", """{"jsonrpc":"2.0","id":8,"error":{"code":-32600,"message":"'method' must be a text"}}""")]
@@ -180,6 +181,7 @@ public sealed class RpcTests : IDisposable
             Assert.Equal(1, await socket.ReceiveAsync(one));
             bytes.Add(one[0]);
         }
+        Assert.Equal((1, (byte)'\n'), (await socket.ReceiveAsync(one), one[0]));
         return Encoding.UTF8.GetString([.. bytes]);
     }
 }

@@ -41,6 +41,7 @@ internal sealed class ServeOptions
         _logLevel = Declare.Choice("--log-level", levels, "How much to log (default: info)");
     }
 
+    private readonly Option<string> _socketDirectory = Declare.Text("--socket-dir", "directory", "Where the sockets of block devices appear that clients of the RPC socket make (default: the current directory)", "-S");
     private readonly Option<string> _rpcSocket = Declare.Text("--rpc-socket", "path", "Listen for JSON-RPC there (default: vhostfs/PID.sock in the runtime directory)", "-r");
 
     public Argument<string?> ConfigPath { get; } = new("config.json") { Description = "Serve what this file describes", Arity = ArgumentArity.ZeroOrOne };
@@ -58,7 +59,7 @@ internal sealed class ServeOptions
     public void AddTo(Command command)
     {
         command.Arguments.Add(ConfigPath);
-        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
+        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _socketDirectory, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
         // A mistyped option would be taken for the name of the file.
         ConfigPath.Validators.Add(result =>
         {
@@ -73,6 +74,8 @@ internal sealed class ServeOptions
     public ServeConfig? Read(ParseResult parsed, List<ConfigError> errors, List<string> notes)
     {
         LogLevel? level = parsed.GetValue(_debug) ? LogLevel.Debug : parsed.GetValue(_logLevel);
+        string? rpcSocket = parsed.GetValue(_rpcSocket), socketDirectory = parsed.GetValue(_socketDirectory);
+        bool isTarget = rpcSocket is not null || socketDirectory is not null;
         ServeConfig? config;
         if (parsed.GetValue(ConfigPath) is { Length: > 0 } file)
         {
@@ -80,11 +83,19 @@ internal sealed class ServeOptions
             {
                 errors.Add(new ConfigError(ConfigLocation.CommandLine(option.Name), $"does not go together with a configuration file; write it in {file}"));
             }
-            config = errors.Count == 0 ? ConfigFile.Load(file, errors) : null;
+            config = errors.Count == 0 ? ConfigFile.Load(file, errors, serves: !isTarget) : null;
         }
+        else if (isTarget && !VolumeOptions.Any(o => parsed.GetResult(o) is { Implicit: false })) { config = new ServeConfig(); }
         else { config = ReadVolume(parsed, errors, notes); }
+        if (socketDirectory is not null && !Directory.Exists(socketDirectory)) { errors.Add(new ConfigError(ConfigLocation.CommandLine("--socket-dir"), $"the directory {socketDirectory} does not exist; make it first")); }
         if (errors.Count > 0 || config is null) { return null; }
-        return config with { LogLevel = level ?? config.LogLevel, RpcSocket = parsed.GetValue(_rpcSocket) is { } socket ? Path.GetFullPath(socket) : "" };
+        return config with
+        {
+            LogLevel = level ?? config.LogLevel,
+            RpcSocket = rpcSocket is null ? "" : Path.GetFullPath(rpcSocket),
+            SocketDirectory = Path.GetFullPath(socketDirectory ?? "."),
+            IsBlockTarget = isTarget,
+        };
     }
 
     private ServeConfig? ReadVolume(ParseResult parsed, List<ConfigError> errors, List<string> notes)
@@ -92,7 +103,7 @@ internal sealed class ServeOptions
         string volume = parsed.GetValue(_volume) ?? "";
         if (volume.Length == 0)
         {
-            errors.Add(new ConfigError(ConfigLocation.CommandLine("serve"), "say what to serve: a configuration file, or --volume disk.img --socket /run/vm1.sock"));
+            errors.Add(new ConfigError(ConfigLocation.CommandLine("serve"), "say what to serve: a configuration file, --volume disk.img --socket /run/vm1.sock, or --rpc-socket /run/vhostfs.sock for block devices that clients make"));
             return null;
         }
         string path = Path.GetFullPath(volume);

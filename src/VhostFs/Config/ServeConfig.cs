@@ -22,6 +22,12 @@ internal sealed record ServeConfig
 
     /// <summary>Where to listen for JSON-RPC; empty: where processes of this host look; null: nowhere.</summary>
     public string? RpcSocket { get; init; }
+
+    /// <summary>Where the sockets of controllers that clients make appear.</summary>
+    public string SocketDirectory { get; init; } = "";
+
+    /// <summary>Clients are expected: without a control socket there is no point in running.</summary>
+    public bool IsBlockTarget { get; init; }
 }
 
 internal enum BdevKind

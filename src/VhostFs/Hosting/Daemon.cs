@@ -1,3 +1,4 @@
+using VhostFs.Block;
 using VhostFs.Blobstore;
 using VhostFs.Config;
 using VhostFs.Linux;
@@ -24,6 +25,7 @@ internal sealed class Daemon
     private readonly List<(PoolHost Host, Reactor.Reactor Reactor)> _pools = [];
     private readonly List<IServing> _serving = [];
     private readonly AttachedMounts _attached;
+    private BlockTarget? _block;
     private RpcServer? _control;
 
     private Daemon(ServeConfig config, Log log)
@@ -45,7 +47,8 @@ internal sealed class Daemon
         {
             daemon.PrintOptions(output);
             ServiceNotify.Ready();
-            Task ended = Task.WhenAll(daemon._serving.Select(s => s.Ended));
+            // One that serves nothing yet waits for what clients will ask of it.
+            Task ended = daemon._serving.Count > 0 ? Task.WhenAll(daemon._serving.Select(s => s.Ended)) : Task.Delay(Timeout.Infinite);
             if (await Task.WhenAny(signals.Stop, ended) != ended) { log.Info("", $"{await signals.Stop}: finishing requests, writing everything out"); }
             ServiceNotify.Stopping();
         }
@@ -55,7 +58,7 @@ internal sealed class Daemon
 
     private bool TryStartReactors()
     {
-        for (int i = 0; i < Math.Min(_config.Reactors, _config.Pools.Count); i++)
+        for (int i = 0; i < (_config.IsBlockTarget ? _config.Reactors : Math.Min(_config.Reactors, _config.Pools.Count)); i++)
         {
             string name = $"reactor {i}";
             Ring ring;
@@ -100,25 +103,28 @@ internal sealed class Daemon
             if (problem is null) { _serving.Add(serving); }
             else { _log.Error(serving.Scope, problem); }
         }
-        if (_serving.Count == 0) { _log.Error("", "nothing can be served"); }
+        if (_serving.Count == 0 && wanted.Length > 0) { _log.Error("", "nothing can be served"); }
         else if (_serving.Count < wanted.Length) { _log.Warn("", $"{_serving.Count} of {wanted.Length} exports are served"); }
-        return _serving.Count > 0;
+        return _serving.Count > 0 || wanted.Length == 0;
     }
 
     /// <summary>False when a socket was asked for and cannot be had; where none was asked for, guests are served without.</summary>
     private bool TryStartControl()
     {
         if (_config.RpcSocket is null) { return true; }
-        bool isAskedFor = _config.RpcSocket.Length > 0;
+        bool isAskedFor = _config.IsBlockTarget;
         string error = "";
-        string? path = isAskedFor ? _config.RpcSocket : RuntimeDirectory.TryMakePath(out error);
+        string? path = _config.RpcSocket.Length > 0 ? _config.RpcSocket : RuntimeDirectory.TryMakePath(out error);
         if (path is not null)
         {
-            var methods = new Dictionary<string, RpcMethod>(StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
+            _block = new BlockTarget(_reactors, _config.SocketDirectory, _log);
+            foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host.Name, host.Bdev, reactor); }
+            var methods = new Dictionary<string, RpcMethod>(_block.Methods, StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
             Errno started = RpcServer.Start(path, methods, _log, out _control);
             error = started == Errno.EADDRINUSE ? $"somebody listens on {path} already" : $"cannot listen on {path}: {started}";
         }
-        if (_control is not null) { _log.Debug("rpc", $"listening on {path}"); }
+        if (_control is not null && isAskedFor) { _log.Info("rpc", $"listening on {path}"); }
+        else if (_control is not null) { _log.Debug("rpc", $"listening on {path}"); }
         else if (isAskedFor) { _log.Error("rpc", error); }
         else { _log.Info("rpc", $"no control socket, so nothing can be mounted through this process: {error}"); }
         return _control is not null || !isAskedFor;
@@ -142,7 +148,7 @@ internal sealed class Daemon
     private async Task<bool> StopAsync()
     {
         _control?.Dispose();
-        bool[] clean = await Task.WhenAll(_pools.Select(p => StopPoolAsync(p.Host, p.Reactor)));
+        bool[] clean = await Task.WhenAll([StopBlockAsync(), .. _pools.Select(p => StopPoolAsync(p.Host, p.Reactor))]);
         bool all = clean.All(c => c);
         // A reactor on which something hangs is left to the end of the process.
         if (all)
@@ -150,6 +156,20 @@ internal sealed class Daemon
             foreach (Reactor.Reactor reactor in _reactors) { reactor.Dispose(); }
         }
         return all;
+    }
+
+    // What was made over the control socket ends here: nobody writes it down.
+    private async Task<bool> StopBlockAsync()
+    {
+        if (_block is not { } block) { return true; }
+        string? problem = await GuardAsync(async () =>
+        {
+            try { await block.StopAsync().WaitAsync(s_drainTime); }
+            catch (TimeoutException) { return $"requests did not finish within {s_drainTime.TotalSeconds:0} s"; }
+            return null;
+        }, e => e);
+        if (problem is not null) { _log.Error("rpc", $"controllers did not end in order: {problem}"); }
+        return problem is null;
     }
 
     // A pool whose requests do not finish is not closed under them: it ends as after a crash, and loses nothing that was acknowledged.

@@ -131,21 +131,13 @@ internal sealed class Export : IServing
 
     private void WriteLog(VhostLogLevel level, string message)
     {
-        // The server names itself; the scope of our line does that already.
-        if (message.StartsWith(Name + ": ", StringComparison.Ordinal)) { message = message[(Name.Length + 2)..]; }
-        if (message.StartsWith(WaitingText, StringComparison.Ordinal))
+        if (message.StartsWith($"{Name}: {WaitingText}", StringComparison.Ordinal))
         {
             // Kata's runtime waits for this text, whatever the log level is.
             _log.Always(Scope, Socket.Length > 0 ? $"{WaitingText} on {Socket}" : WaitingText);
             return;
         }
-        switch (level)
-        {
-            case VhostLogLevel.Debug: _log.Debug(Scope, message); break;
-            case VhostLogLevel.Info: _log.Info(Scope, message); break;
-            case VhostLogLevel.Warning: _log.Warn(Scope, message); break;
-            default: _log.Error(Scope, message); break;
-        }
+        VhostLogLines.Write(_log, Scope, Name, level, message);
         if (_server?.IsConnected != true) { ReportFault(); }
     }
 

@@ -32,6 +32,8 @@ internal sealed class PoolHost
 
     public string Name => _config.Name;
 
+    public IBdev Bdev => _bdev;
+
     public static async IoTask<OpenResult<PoolHost>> OpenAsync(PoolConfig config, IReadOnlyList<BdevConfig> bdevs, PoolOptions options, Log log)
     {
         BdevConfig bottom = BdevFactory.Bottom(bdevs, config.BdevName);
@@ -70,7 +72,6 @@ internal sealed class PoolHost
             try { return new OpenResult<IBdev>(BdevFactory.Open(bdevs, config.BdevName, file), null); }
             catch (BdevException e) when (e.Errno == Errno.EBUSY && waited < config.Patience) { }
             catch (BdevException e) { return e.Message; }
-            catch (InvalidOperationException e) { return e.Message; } // no memory for a malloc bdev
             await Reactor.Reactor.Current.DelayAsync((long)pause.TotalNanoseconds);
         }
     }

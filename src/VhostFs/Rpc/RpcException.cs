@@ -1,3 +1,6 @@
+using System.Runtime.InteropServices;
+using VhostFs.Linux;
+
 namespace VhostFs.Rpc;
 
 /// <summary>Error codes of JSON-RPC 2.0; a method's own failures are negative errnos, as in SPDK.</summary>
@@ -11,7 +14,16 @@ internal static class RpcErrorCode
 }
 
 /// <summary>A request that is answered with an error; the message is for whoever sent it.</summary>
-internal sealed class RpcException(int code, string message) : Exception(message)
+/// <param name="reason">For the log, where the message is one that clients know by heart and that says little.</param>
+internal sealed class RpcException(int code, string message, string reason = "") : Exception(message)
 {
     public int Code => code;
+
+    public string Reason => reason;
+
+    /// <summary>As most of SPDK's methods put it: the errno as code, its text as message.</summary>
+    public static RpcException Of(Errno errno, string reason) => new(-(int)errno, Text(errno), reason);
+
+    /// <summary>strerror(3).</summary>
+    public static string Text(Errno errno) => Marshal.GetPInvokeErrorMessage((int)errno);
 }

@@ -46,19 +46,24 @@ internal static class RpcRequest
 
     private static async Task<JsonObject> CallAsync(JsonElement request, JsonElement id, IReadOnlyDictionary<string, RpcMethod> methods, RpcStream stream, Log log)
     {
-        if (!request.TryGetProperty("jsonrpc", out JsonElement version) || version.ValueKind != JsonValueKind.String || version.GetString() != Version)
+        // It may be left out: SPDK lets it be.
+        if (request.TryGetProperty("jsonrpc", out JsonElement version) && (version.ValueKind != JsonValueKind.String || version.GetString() != Version))
         {
             return ErrorNode(id, RpcErrorCode.InvalidRequest, "'jsonrpc' must be \"2.0\"");
         }
         if (!request.TryGetProperty("method", out JsonElement name) || name.ValueKind != JsonValueKind.String) { return ErrorNode(id, RpcErrorCode.InvalidRequest, "'method' must be a text"); }
-        if (request.TryGetProperty("params", out JsonElement parameters) && parameters.ValueKind is not (JsonValueKind.Object or JsonValueKind.Array))
+        if (request.TryGetProperty("params", out JsonElement parameters) && parameters.ValueKind is not (JsonValueKind.Object or JsonValueKind.Array or JsonValueKind.Null))
         {
             return ErrorNode(id, RpcErrorCode.InvalidRequest, "'params' must be an object or a list");
         }
-        if (!methods.TryGetValue(name.GetString()!, out RpcMethod? method)) { return ErrorNode(id, RpcErrorCode.MethodNotFound, "no such method"); }
+        if (!methods.TryGetValue(name.GetString()!, out RpcMethod? method)) { return ErrorNode(id, RpcErrorCode.MethodNotFound, "Method not found"); }
 #pragma warning disable CA1031 // whatever escapes is a bug of that method: it must not end the connection of its caller, nor the process
         try { return new JsonObject { ["jsonrpc"] = Version, ["id"] = Id(id), ["result"] = JsonSerializer.SerializeToNode(await method(new RpcCall(parameters, stream))) }; }
-        catch (RpcException e) { return ErrorNode(id, e.Code, e.Message); }
+        catch (RpcException e)
+        {
+            if (e.Reason.Length > 0) { log.Info("rpc", $"{name.GetString()}: {e.Reason}"); }
+            return ErrorNode(id, e.Code, e.Message);
+        }
         catch (Exception bug)
         {
             log.Error("rpc", $"a bug, please report it: {bug}");
@@ -73,5 +78,6 @@ internal static class RpcRequest
     // As it came: a number may be larger than any type of ours.
     private static JsonNode? Id(JsonElement id) => id.ValueKind is JsonValueKind.Undefined or JsonValueKind.Null ? null : JsonNode.Parse(id.GetRawText());
 
-    private static byte[]? ToBytes(JsonNode? node) => node is null ? null : JsonSerializer.SerializeToUtf8Bytes(node);
+    // The line end is for people with netcat; clients find the end of a value themselves.
+    private static byte[]? ToBytes(JsonNode? node) => node is null ? null : [.. JsonSerializer.SerializeToUtf8Bytes(node), (byte)'\n'];
 }

@@ -7,7 +7,7 @@ namespace VhostFs.Rpc;
 /// <summary>One call on its way to a method.</summary>
 internal sealed class RpcCall(JsonElement parameters, RpcStream stream)
 {
-    /// <summary>An object, a list, or undefined when there were none.</summary>
+    /// <summary>An object, a list, null, or undefined when there were none.</summary>
     public JsonElement Parameters => parameters;
 
     /// <summary>A descriptor that came with the request; the method owns it. Null: there is none.</summary>

@@ -1,0 +1,119 @@
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.Rpc;
+
+namespace VhostFs.Block;
+
+/// <summary>All bdevs by name and by UUID, and the one place that says who uses which.</summary>
+/// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or a bdev above it.</remarks>
+internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
+{
+    private readonly List<RegisteredBdev> _bdevs = [];
+    private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _dealt;
+
+    /// <summary>In the order in which they were made.</summary>
+    public IReadOnlyList<RegisteredBdev> All => _bdevs;
+
+    /// <summary>Completes when there is one more.</summary>
+    public Task Added => _added.Task;
+
+    public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
+
+    /// <summary>Makes a bdev that stands on nothing, on the reactor whose turn it is.</summary>
+    /// <exception cref="RpcException">It cannot be made.</exception>
+    public Task<RegisteredBdev> CreateAsync(string module, string name, Guid uuid, Func<Reactor.Reactor, IBdev> make, Func<IBdev, object>? details = null)
+    {
+        Reactor.Reactor reactor = reactors[_dealt++ % reactors.Count];
+        return AddAsync(module, name, uuid, reactor, null, () => make(reactor), details);
+    }
+
+    /// <summary>Makes a bdev on another one, which it then has to itself.</summary>
+    public async Task<RegisteredBdev> StackAsync(string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
+    {
+        if (below.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{below.Name}' is used by {user}"); }
+        RegisteredBdev added = await AddAsync(module, name, uuid, below.Reactor, below, make, details);
+        below.User = $"bdev {name}";
+        return added;
+    }
+
+    /// <summary>The bdevs of a pool: they can be seen, and not used by anybody else.</summary>
+    public void AddBorrowed(IBdev top, Reactor.Reactor reactor, string user)
+    {
+        RegisteredBdev? below = top is BdevDecorator decorator ? Borrow(decorator.Inner, reactor) : null;
+        if (below is not null) { below.User = $"bdev {top.Name}"; }
+        Add(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
+    }
+
+    /// <summary>Takes it away; its user must be gone.</summary>
+    /// <exception cref="RpcException">It is in use.</exception>
+    public async Task DeleteAsync(RegisteredBdev bdev)
+    {
+        if (bdev.User is { } user) { throw RpcException.Of(Errno.EBUSY, $"bdev '{bdev.Name}' is used by {user}; delete that first"); }
+        await RemoveAsync(bdev);
+    }
+
+    /// <summary>The end: what stands on something goes before it.</summary>
+    public async Task DisposeAsync()
+    {
+        foreach (RegisteredBdev bdev in Enumerable.Reverse(_bdevs).Where(b => !b.IsBorrowed).ToArray()) { await RemoveAsync(bdev); }
+    }
+
+    private RegisteredBdev Borrow(IBdev bdev, Reactor.Reactor reactor)
+    {
+        AddBorrowed(bdev, reactor, "");
+        return _bdevs[^1];
+    }
+
+    private async Task<RegisteredBdev> AddAsync(string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
+    {
+        if (name.Length == 0) { throw RpcException.Of(Errno.EINVAL, "a bdev needs a name"); }
+        if (Find(name) is not null) { throw RpcException.Of(Errno.EEXIST, $"there is a bdev '{name}' already"); }
+        if (uuid != Guid.Empty && Find(uuid.ToString()) is { } same) { throw RpcException.Of(Errno.EEXIST, $"bdev '{same.Name}' has the UUID {uuid}"); }
+        IBdev bdev;
+        try { bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(make())); }
+        catch (BdevException e) { throw RpcException.Of(e.Errno, e.Message); }
+        var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => details(bdev) };
+        Add(added);
+        return added;
+    }
+
+    private void Add(RegisteredBdev bdev)
+    {
+        _bdevs.Add(bdev);
+        TaskCompletionSource added = _added;
+        _added = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        added.SetResult();
+    }
+
+    private async Task RemoveAsync(RegisteredBdev bdev)
+    {
+        await bdev.Reactor.InvokeAsync(() =>
+        {
+            bdev.Bdev.Dispose();
+            return new IoTask<bool>(true);
+        });
+        _bdevs.Remove(bdev);
+        if (bdev.Below is { } below) { below.User = null; }
+    }
+
+    private static string ModuleOf(IBdev bdev) => bdev switch
+    {
+        MallocBdev => BdevModule.Malloc,
+        NullBdev => BdevModule.Null,
+        DelayBdev => BdevModule.Delay,
+        ErrorBdev => BdevModule.Error,
+        VolatileBdev => BdevModule.Volatile,
+        _ => BdevModule.Uring,
+    };
+}
+
+/// <summary>The words in the names of bdev RPCs.</summary>
+internal static class BdevModule
+{
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru";
+
+    /// <summary>From configuration files only.</summary>
+    public const string Volatile = "volatile";
+}

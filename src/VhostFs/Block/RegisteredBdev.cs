@@ -1,0 +1,30 @@
+using VhostFs.Bdev;
+
+namespace VhostFs.Block;
+
+/// <summary>A bdev under its name, where it lives, and who uses it.</summary>
+/// <param name="module">The name in its RPCs: bdev_MODULE_create.</param>
+/// <param name="below">What it stands on; null: a file, a device or memory.</param>
+internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor reactor, Guid uuid, RegisteredBdev? below = null)
+{
+    public string Name => bdev.Name;
+
+    public string Module => module;
+
+    public IBdev Bdev => bdev;
+
+    public Reactor.Reactor Reactor => reactor;
+
+    public string Uuid { get; } = (uuid == Guid.Empty ? Guid.NewGuid() : uuid).ToString();
+
+    public RegisteredBdev? Below => below;
+
+    /// <summary>Who has it to himself, as messages name him: "controller vm1". Null: it is free.</summary>
+    public string? User { get; set; }
+
+    /// <summary>What only its module knows of it; names as SPDK's bdev_get_bdevs has them. Null: nothing.</summary>
+    public Func<object>? Details { get; init; }
+
+    /// <summary>Its own files and sizes belong to a pool of the configuration: it goes when that goes.</summary>
+    public bool IsBorrowed { get; init; }
+}
