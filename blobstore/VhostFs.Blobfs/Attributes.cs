@@ -21,8 +21,9 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         state.Loop.Change<SetChange, InodeAttributes>(new SetChange(this, node, changes));
 
     /// <summary>Takes set-id bits and capabilities from a file; leaves one that has none as it is.</summary>
-    public IoTask<FsResult<InodeAttributes>> DropPrivilegesAsync(ulong node) =>
-        state.Loop.Change<DropChange, InodeAttributes>(new DropChange(this, node));
+    /// <param name="marks">Set-group-id without group execute, too.</param>
+    public IoTask<FsResult<InodeAttributes>> DropPrivilegesAsync(ulong node, bool marks) =>
+        state.Loop.Change<DropChange, InodeAttributes>(new DropChange(this, node, marks));
 
     /// <summary>Nanoseconds of a guest are checked before they can reach the disk.</summary>
     public static bool IsValid(in SetAttributes changes) =>
@@ -116,7 +117,7 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         return Errno.None;
     }
 
-    private Errno TryDrop(ulong node, out InodeAttributes attributes, out ulong lsn)
+    private Errno TryDrop(ulong node, bool marks, out InodeAttributes attributes, out ulong lsn)
     {
         attributes = default;
         lsn = 0;
@@ -125,9 +126,7 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         InodeRecord before = record;
         if (staged == Errno.None && !record.IsDirectory)
         {
-            // Nobody would ask for set-group-id without group execute alone, but for a caller who is not in the group.
-            uint mode = FileMode.KillSetId(record.Mode);
-            record = record with { Mode = mode == record.Mode ? mode & ~FileMode.S_ISGID : mode };
+            record = record with { Mode = FileMode.KillSetId(record.Mode) & ~(marks ? FileMode.S_ISGID : 0) };
             staged = StageDropCapability(tx, node, ref record);
         }
         bool changes = staged == Errno.None && record != before;
@@ -161,11 +160,11 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         public Errno Try(out InodeRecord result) => State.Volume.TryGetInode(Node, out result);
     }
 
-    private readonly record struct DropChange(Attributes Attributes, ulong Node) : ITreeChange<InodeAttributes>
+    private readonly record struct DropChange(Attributes Attributes, ulong Node, bool Marks) : ITreeChange<InodeAttributes>
     {
         public Admission Admission => Admission.Release;
 
-        public Errno Try(out InodeAttributes result, out ulong lsn) => Attributes.TryDrop(Node, out result, out lsn);
+        public Errno Try(out InodeAttributes result, out ulong lsn) => Attributes.TryDrop(Node, Marks, out result, out lsn);
     }
 
     private readonly record struct SetChange(Attributes Attributes, ulong Node, SetAttributes Changes) : ITreeChange<InodeAttributes>

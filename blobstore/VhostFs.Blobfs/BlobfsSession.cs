@@ -73,7 +73,7 @@ public sealed class BlobfsSession : IFileSystem
         if (!Attributes.IsValid(changes)) { return new IoTask<FsResult<InodeAttributes>>(Errno.EINVAL); }
         // chown(path, -1, -1) sets nothing, and POSIX lets it leave the change time alone.
         if (changes == default) { return _attributes.GetAsync(node); }
-        if (changes.DropPrivileges) { return _attributes.DropPrivilegesAsync(node); }
+        if (changes.DropPrivileges) { return _attributes.DropPrivilegesAsync(node, marks: changes.KillPrivileges); }
         return changes.SizeBytes is null ? _attributes.SetAsync(node, changes) : SetSizeAsync(node, changes);
     }
 

@@ -104,12 +104,12 @@ internal sealed class FileHandlers(FuseSession session)
         if ((range.Mode & ~known) != 0) { return request.ReplyError(Errno.EOPNOTSUPP); }
         if (range.LengthBytes is 0 or > long.MaxValue || range.OffsetBytes > long.MaxValue) { return request.ReplyError(Errno.EINVAL); }
         if (range.OffsetBytes + range.LengthBytes > long.MaxValue) { return request.ReplyError(Errno.EFBIG); }
-        // The bits of one whom the kernel does not tell went with the SETATTR before. It may have left set-group-id without group execute, and a WRITE may, too;
-        // fallocate may not, if he is not in the group: rather does a member lose it.
-        if (request.Caller.IsUnknown && session.LastDrop == (request.NodeId, request.Caller.Pid))
+        // The SETATTR before has left set-group-id without group execute. Who is not in the group may not leave it, and who is the kernel does not tell: rather does a member
+        // lose it. (Writes leave it, as the protocol says of HANDLE_KILLPRIV_V2.)
+        if (!request.Caller.IsRoot && session.LastDrop == (request.NodeId, request.Caller.Pid))
         {
             session.LastDrop = default;
-            FsResult<InodeAttributes> dropped = await FileSystem.SetAttributesAsync(request.Caller, request.NodeId, new SetAttributes(DropPrivileges: true));
+            FsResult<InodeAttributes> dropped = await FileSystem.SetAttributesAsync(request.Caller, request.NodeId, new SetAttributes(KillPrivileges: true, DropPrivileges: true));
             if (dropped.IsError) { return request.ReplyError(dropped.Errno); }
         }
         return request.ReplyError(await FileSystem.FallocateAsync(request.Caller, request.NodeId, range.Handle, range.Mode, (long)range.OffsetBytes, (long)range.LengthBytes));

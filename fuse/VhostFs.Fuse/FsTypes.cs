@@ -50,7 +50,7 @@ public readonly record struct CreateContext(FuseCaller Caller, uint Umask, IoVec
 /// <summary>Which attributes SETATTR changes; null leaves one as it is.</summary>
 /// <param name="AccessTimeNow">Set the access time to the server's clock.</param>
 /// <param name="KillPrivileges">FATTR_KILL_SUIDGID: clear set-id bits on a size or owner change.</param>
-/// <param name="DropPrivileges">Nothing but this: clear set-id bits and file capabilities. Set-group-id without group execute, which is no privilege, goes when it is all there is to clear.</param>
+/// <param name="DropPrivileges">Nothing but this: clear set-id bits and file capabilities. Set-group-id without group execute, which is no privilege, goes if KillPrivileges is set, too.</param>
 public readonly record struct SetAttributes(
     uint? Mode = null, uint? Uid = null, uint? Gid = null, long? SizeBytes = null,
     FsTime? AccessTime = null, FsTime? ModifyTime = null, FsTime? ChangeTime = null,

@@ -138,7 +138,8 @@ public sealed class FileTests : IDisposable
         Assert.Equal(dropped, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value); // nothing to drop: no change
         _fs.Set(_file, new SetAttributes(Mode: 0xDF7)); // set-group-id without group execute
         Assert.Equal(FileMode.S_IFREG | 0x5F7u, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value.Mode);
-        Assert.Equal(FileMode.S_IFREG | 0x1F7u, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value.Mode);
+        Assert.Equal(FileMode.S_IFREG | 0x5F7u, _fs.Set(_file, new SetAttributes(DropPrivileges: true)).Value.Mode);
+        Assert.Equal(FileMode.S_IFREG | 0x1F7u, _fs.Set(_file, new SetAttributes(KillPrivileges: true, DropPrivileges: true)).Value.Mode);
         _fs.Set(_file, new SetAttributes(Mode: 0xDFF));
         Assert.Equal(Errno.None, _fs.Run(() => _fs.Session.FallocateAsync(new FuseCaller(1000, 1000, 1), _file, 0, 0, 0, 100)));
         Assert.Equal(FileMode.S_IFREG | 0x1FFu, _fs.Stat(_file).Value.Mode);

@@ -253,7 +253,7 @@ public class FuseOpcodeTests
     }
 
     [Fact]
-    public void A_fallocate_of_nobody_drops_privileges_again_if_the_setattr_before_did()
+    public void A_fallocate_drops_privileges_again_if_the_setattr_before_did()
     {
         using var client = new FuseClient();
         byte[] Setattr(SetAttrValid valid, uint pid) => [.. Bytes(new FuseInHeader(128, 4, FuseClient.Unique, 9, uint.MaxValue, uint.MaxValue, pid)),

@@ -80,7 +80,7 @@ internal sealed record Draft(int Kind, int A, int B, bool Together)
         switch (c.Kind)
         {
             case CommandKind.Forget: return c with { Length = pick.Next(3) == 0 ? 1000 : 1 };
-            case CommandKind.SetAttributes: return c with { Changes = pick.Next(8) == 0 ? new SetAttributes(DropPrivileges: true) : Changes(pick, null) };
+            case CommandKind.SetAttributes: return c with { Changes = pick.Next(8) == 0 ? new SetAttributes(KillPrivileges: c.Kill, DropPrivileges: true) : Changes(pick, null) };
             case CommandKind.SetSize: return c with { Changes = pick.Next(3) == 0 ? Changes(pick, size) : new SetAttributes(SizeBytes: pick.Next(30) == 0 ? -1 : size, KillPrivileges: c.Kill) };
             case CommandKind.Symlink: return c with { Data = Bytes(pick, new[] { 1, 20, 3900, 3901, 4095, 0, 4096 }[pick.Next(7)]) };
             case CommandKind.MakeNode:

@@ -29,7 +29,7 @@ internal sealed partial class Spec
     {
         SetAttributes s = c.Changes;
         if (s == default) { return Told(node); }
-        if (s.DropPrivileges) { return Drop(node); }
+        if (s.DropPrivileges) { return Drop(node, s.KillPrivileges); }
         bool newOwner = s.Uid is not null || s.Gid is not null;
         if (s.Mode is { } mode)
         {
@@ -46,12 +46,12 @@ internal sealed partial class Spec
         return Told(node);
     }
 
-    private Outcome Drop(SpecNode node)
+    private Outcome Drop(SpecNode node, bool marks)
     {
         if (node.IsDirectory) { return Told(node); }
         uint before = node.Mode;
         Kill(node);
-        if (node.Mode == before) { node.Mode &= ~SetGid; }
+        if (marks) { node.Mode &= ~SetGid; }
         if (node.Xattrs.Remove("security.capability") || node.Mode != before) { node.Change = Now; }
         return Told(node);
     }
