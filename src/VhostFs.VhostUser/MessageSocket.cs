@@ -66,14 +66,14 @@ internal sealed class MessageSocket(SafeFd socket) : IDisposable
     }
 
     /// <summary>Answers the message at hand. A front-end that lets its socket fill up with replies is not reading: an error ends the connection.</summary>
-    public Errno Reply(ReadOnlySpan<byte> payload)
+    public Errno Reply(ReadOnlySpan<byte> payload, params ReadOnlySpan<int> fds)
     {
         Span<byte> message = stackalloc byte[MessageHeader.Size + MaxReplyBytes];
         var header = new MessageHeader(Header.Id, MessageFlags.Version1 | MessageFlags.Reply, (uint)payload.Length);
         MemoryMarshal.Write(message, header);
         payload.CopyTo(message[MessageHeader.Size..]);
         message = message[..(MessageHeader.Size + payload.Length)];
-        IoResult sent = UnixSocket.Send(socket, message, []);
+        IoResult sent = UnixSocket.Send(socket, message, fds);
         if (sent.IsError) { return sent.Errno; }
         return sent.Bytes == message.Length ? Errno.None : Errno.ENOBUFS;
     }

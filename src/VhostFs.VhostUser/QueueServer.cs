@@ -46,6 +46,9 @@ internal sealed class QueueServer
     /// <summary>Acked with SET_FEATURES; a ring takes them when it starts.</summary>
     public VirtioFeatures Features { get; set; }
 
+    /// <summary>Where rings write down what is in flight, from their next start on; null: nowhere.</summary>
+    public InflightArea? Inflight { get; private set; }
+
     /// <summary>No ring takes anything new.</summary>
     public bool IsPaused { get; private set; }
 
@@ -70,6 +73,15 @@ internal sealed class QueueServer
             _ringLimit = Math.Max(_ringLimit, (int)index + 1);
         }
         return ring;
+    }
+
+    /// <summary>Takes ownership of another area. EBUSY: a ring uses the one there is.</summary>
+    public Errno ReplaceInflight(InflightArea area)
+    {
+        if (RunningCount > 0) { return Errno.EBUSY; }
+        Inflight?.Dispose();
+        Inflight = area;
+        return Errno.None;
     }
 
     public void EnableAll()
@@ -254,6 +266,7 @@ internal sealed class QueueServer
             await QuietAsync(ring.Error);
         }
         _device.Close();
+        Inflight?.Dispose();
         Memory.Dispose();
         return true;
     }
@@ -264,7 +277,7 @@ internal sealed class QueueServer
     {
         if (ring.Size == 0 || ring.Addresses is not { } addresses) { return false; } // kicked before it is configured
         if (!ring.Queue.CanContinue(ring.Size, addresses, ring.Base)) { ring.DropParked(); }
-        Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features);
+        Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features, Inflight, ring.Index);
         if (started == Errno.None)
         {
             ring.DeliverParked();

@@ -16,6 +16,9 @@ public abstract class VhostUserDevice
     /// <summary>It has a configuration space that we keep, and not the front-end.</summary>
     internal virtual bool HasConfig => false;
 
+    /// <summary>Its requests may be done twice, so that a process after us may take up what this one leaves.</summary>
+    internal virtual bool CanResume => false;
+
     /// <summary>The front-end is to read the configuration space again.</summary>
     internal Action? ConfigChanged { get; set; }
 

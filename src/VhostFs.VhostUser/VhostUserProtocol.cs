@@ -26,6 +26,8 @@ internal enum MessageId : uint
     SetBackendReqFd = 21,
     GetConfig = 24,
     SetConfig = 25,
+    GetInflightFd = 31,
+    SetInflightFd = 32,
     ResetDevice = 34,
     GetMaxMemSlots = 36,
     AddMemReg = 37,
@@ -56,6 +58,7 @@ public enum VhostUserProtocolFeatures : ulong
     BackendReq = 1UL << 5,
     Config = 1UL << 9,
     BackendSendFd = 1UL << 10,
+    InflightShmFd = 1UL << 12,
     ResetDevice = 1UL << 13,
     ConfigureMemSlots = 1UL << 15,
 }
@@ -99,6 +102,14 @@ internal readonly record struct ConfigRange(uint Offset, uint SizeBytes, uint Fl
 
     /// <summary>VHOST_USER_MAX_CONFIG_SIZE.</summary>
     public const int SpaceBytes = 256;
+}
+
+/// <summary>"inflight description". Front-ends send it with and without padding at its end, and want it back so.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct InflightDescription(ulong SizeBytes, ulong Offset, ushort QueueCount, ushort QueueSize)
+{
+    public const int Size = 20;
+    public const int PaddedSize = 24;
 }
 
 /// <summary>SET_VRING_KICK/CALL/ERR: bits 0-7 index, bit 8 "no file descriptor".</summary>

@@ -83,8 +83,8 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         _kickWatch = null;
         _kickFd?.Dispose();
         _kickFd = fd;
-        // A ring that goes on where it was stopped need not be kicked: there may be answers to deliver.
-        IsKicked = fd is not null && (Queue.IsRunning || (Addresses is { } addresses && Queue.CanContinue(Size, addresses, Base)));
+        // A ring that goes on where it was stopped need not be kicked: there may be answers to deliver, or requests that a process before us has left.
+        IsKicked = fd is not null && (Queue.IsRunning || _server.Inflight is not null || (Addresses is { } addresses && Queue.CanContinue(Size, addresses, Base)));
         if (fd is not null) { _kickWatch = _descriptors.Watch(fd, PollIn, OnKick); }
     }
 

@@ -56,7 +56,8 @@ internal sealed class VhostUserSession
         device.ConfigChanged = SendConfigChange;
     }
 
-    private VhostUserProtocolFeatures OfferedProtocolFeatures => CommonProtocolFeatures | (_device.HasConfig ? VhostUserProtocolFeatures.Config : 0);
+    private VhostUserProtocolFeatures OfferedProtocolFeatures => CommonProtocolFeatures | (_device.HasConfig ? VhostUserProtocolFeatures.Config : 0)
+        | (_device.CanResume ? VhostUserProtocolFeatures.InflightShmFd : 0);
 
     /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
     public bool IsMemoryLost => _queues.IsMemoryLost;
@@ -128,7 +129,7 @@ internal sealed class VhostUserSession
 
     private static bool AnswersItself(MessageId id) => id
         is MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum
-        or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig;
+        or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig or MessageId.GetInflightFd;
 
     /// <summary>One line per message: its exact payload, its descriptors, its method.</summary>
     private IoTask<Errno> DispatchAsync(MessageId id) => id switch
@@ -152,6 +153,8 @@ internal sealed class VhostUserSession
         MessageId.SetBackendReqFd => Now(Has(0, 1) ? SetBackendRequestFd() : Errno.EINVAL),
         MessageId.GetConfig => Now(_device.HasConfig ? GetConfig() : Errno.EOPNOTSUPP),
         MessageId.SetConfig => Now(_device.HasConfig ? SetConfig() : Errno.EOPNOTSUPP),
+        MessageId.GetInflightFd => Now(_device.CanResume ? GetInflightFd() : Errno.EOPNOTSUPP),
+        MessageId.SetInflightFd => Now(_device.CanResume ? SetInflightFd() : Errno.EOPNOTSUPP),
         MessageId.ResetDevice => Has(0, 0) ? ResetDeviceAsync() : Now(Errno.EINVAL),
         MessageId.GetMaxMemSlots => Now(Has(0, 0) ? Answer(GuestMemory.MaxRegions) : Errno.EINVAL),
         MessageId.AddMemReg => Now(Has(8 + MemoryRegion.Size, 1) ? AddMemReg(Read<MemoryRegion>(8)) : Errno.EINVAL),
@@ -332,6 +335,41 @@ internal sealed class VhostUserSession
         UnixSocket.Send(_backendRequestFd, MemoryMarshal.AsBytes(new ReadOnlySpan<MessageHeader>(in message)), []);
     }
 
+    // A new area; the front-end gives it back with SET_INFLIGHT_FD, to us or to whoever serves it next.
+    private Errno GetInflightFd()
+    {
+        if (!TryReadInflight(out InflightDescription wanted, fdCount: 0)) { return Refuse(Errno.EINVAL, "no number of queues, or of entries, that there may be"); }
+        Errno made = InflightArea.Create(wanted.QueueCount, wanted.QueueSize, out SafeFd area);
+        using (area)
+        {
+            if (made != Errno.None) { return Refuse(made, "no memory to write down what is in flight"); }
+            Span<byte> reply = stackalloc byte[InflightDescription.PaddedSize];
+            reply.Clear();
+            MemoryMarshal.Write(reply, wanted with { SizeBytes = (ulong)InflightArea.BytesFor(wanted.QueueCount, wanted.QueueSize), Offset = 0 });
+            return Answer(reply[.._socket.Payload.Length], area.Fd);
+        }
+    }
+
+    private Errno SetInflightFd()
+    {
+        if (!TryReadInflight(out InflightDescription given, fdCount: 1)) { return Refuse(Errno.EINVAL, "not an area for what is in flight"); }
+        using SafeFd fd = _socket.TakeFd(0);
+        Errno mapped = InflightArea.TryMap(_queues.Memory, fd, given.Offset, given.SizeBytes, given.QueueCount, given.QueueSize, out InflightArea? area, out string reason);
+        if (mapped != Errno.None) { return Refuse(mapped, reason); }
+        Errno replaced = _queues.ReplaceInflight(area!);
+        if (replaced == Errno.None) { return Errno.None; }
+        area!.Dispose();
+        return Refuse(replaced, "a queue is running");
+    }
+
+    private bool TryReadInflight(out InflightDescription description, int fdCount)
+    {
+        description = default;
+        if (_socket.Payload.Length is not (InflightDescription.Size or InflightDescription.PaddedSize) || _socket.FdCount != fdCount) { return false; }
+        description = new InflightDescription(Read<ulong>(), Read<ulong>(8), Read<ushort>(16), Read<ushort>(18));
+        return InflightArea.IsValid(description.QueueCount, description.QueueSize);
+    }
+
     private async IoTask<Errno> ResetDeviceAsync()
     {
         await _queues.ResetAsync();
@@ -340,9 +378,9 @@ internal sealed class VhostUserSession
 
     private Errno Answer(ulong value) => Answer(MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
 
-    private Errno Answer(ReadOnlySpan<byte> payload)
+    private Errno Answer(ReadOnlySpan<byte> payload, params ReadOnlySpan<int> fds)
     {
-        Errno sent = _socket.Reply(payload);
+        Errno sent = _socket.Reply(payload, fds);
         if (sent != Errno.None) { Fail($"the front-end does not take answers: {sent}"); }
         return Errno.None;
     }

@@ -82,6 +82,9 @@ public sealed unsafe class GuestMemory : IDisposable
         return Errno.None;
     }
 
+    /// <summary>Maps something of the front-end's that no guest address leads to. It, too, may be taken away: that is known as for the guest's memory.</summary>
+    internal Errno TryMapBeside(SafeFd fd, ulong offset, ulong lengthBytes, out GuestMapping? mapping, out string reason) => GuestMapping.TryMap(fd, offset, lengthBytes, _faults, out mapping, out reason);
+
     /// <summary>Unmaps the region with the same guest address, size and user address (REM_MEM_REG; the offset is not compared, as the specification says).</summary>
     public Errno Remove(GuestRegion region)
     {

@@ -24,6 +24,9 @@ public sealed unsafe class Virtqueue
     private readonly GuestMemory _memory;
     private readonly ChainReader _reader;
     private ulong[] _headsInFlight = [];
+    private InflightQueue? _inflight;
+    private ushort[] _left = []; // heads that a process before us has taken and not given back
+    private int _leftTaken;
     private byte* _descriptors;
     private byte* _available;
     private byte* _used;
@@ -79,8 +82,10 @@ public sealed unsafe class Virtqueue
     }
 
     /// <summary>Begins to serve the ring; heads that are parked still are if it <see cref="CanContinue"/>, else they must have been forgotten. <paramref name="size"/> is a power of two up to <see cref="MaxSize"/>.</summary>
+    /// <param name="inflight">Where what is in flight is written down; what a process before us has left there comes first. Null: nowhere.</param>
+    /// <param name="index">Of this queue in it.</param>
     /// <returns>EFAULT when the ring is not inside guest memory, EINVAL when it is not aligned.</returns>
-    public Errno Start(int size, RingAddresses addresses, ushort nextAvailable, VirtioFeatures features)
+    public Errno Start(int size, RingAddresses addresses, ushort nextAvailable, VirtioFeatures features, InflightArea? inflight = null, int index = 0)
     {
         Invariant.That(!IsRunning && InFlight == Parked);
         Invariant.That(size is > 0 and <= MaxSize && (size & (size - 1)) == 0);
@@ -93,9 +98,13 @@ public sealed unsafe class Virtqueue
         int words = (size + 63) >> 6;
         if (_headsInFlight.Length < words) { _headsInFlight = new ulong[words]; }
         if (Parked == 0) { Array.Clear(_headsInFlight); }
-        _nextAvailable = nextAvailable;
-        _availableSeen = nextAvailable;
         _nextUsed = Volatile.Read(ref *(ushort*)(_used + 2));
+        _inflight = inflight?.Queue(index, size);
+        _left = _inflight?.Recover(_nextUsed) ?? [];
+        _leftTaken = 0;
+        // The front-end knows only what came back (the used index): what was taken beyond it is what is left.
+        _nextAvailable = _left.Length == 0 ? nextAvailable : (ushort)(_nextUsed + _left.Length);
+        _availableSeen = _nextAvailable;
         _signalledValid = false;
         _signalledUsed = _nextUsed;
         IsBroken = false;
@@ -109,6 +118,7 @@ public sealed unsafe class Virtqueue
     {
         Invariant.That(InFlight == Parked);
         IsRunning = false;
+        _inflight = null;
         _descriptors = _available = _used = null;
     }
 
@@ -126,16 +136,24 @@ public sealed unsafe class Virtqueue
         head = 0;
         if (!IsRunning || IsBroken) { return IsBroken ? PopResult.Broken : PopResult.Empty; }
         if (_generation != _memory.Generation && !Revalidate()) { return PopResult.Broken; }
-        if (_nextAvailable == _availableSeen && !LookForMore()) { return IsBroken ? PopResult.Broken : PopResult.Empty; }
-
-        head = *(ushort*)(_available + 4 + ((_nextAvailable & _mask) * 2));
-        if (head >= Size) { return Break("an available head is not below the queue size"); }
+        bool isLeft = _leftTaken < _left.Length;
+        if (isLeft) { head = _left[_leftTaken++]; }
+        else
+        {
+            if (_nextAvailable == _availableSeen && !LookForMore()) { return IsBroken ? PopResult.Broken : PopResult.Empty; }
+            head = *(ushort*)(_available + 4 + ((_nextAvailable & _mask) * 2));
+            if (head >= Size) { return Break("an available head is not below the queue size"); }
+        }
         ref ulong word = ref _headsInFlight[head >> 6];
         ulong bit = 1UL << (head & 63);
         if ((word & bit) != 0) { return Break("a head was made available twice"); }
         word |= bit;
         InFlight++;
-        _nextAvailable++;
+        if (!isLeft)
+        {
+            _inflight?.Take(head);
+            _nextAvailable++;
+        }
         if (ReadChain(head, readable, writable)) { return PopResult.Chain; }
 
         readable.Clear();
@@ -157,8 +175,10 @@ public sealed unsafe class Virtqueue
         if (!IsRunning || IsBroken || _memory.HasFaulted || !Revalidate()) { return; }
         *(UsedElement*)(_used + 4 + ((_nextUsed & _mask) * 8)) = new UsedElement(head, writtenBytes);
         _nextUsed++;
+        _inflight?.Returning(head);
         // Release: the driver that sees the index sees the element and the reply before it.
         Volatile.Write(ref *(ushort*)(_used + 2), _nextUsed);
+        _inflight?.Returned(head, _nextUsed);
     }
 
     /// <summary>The request of this head begins to wait and lets go of its segments. The head stays in flight: the driver must not use it again.</summary>
@@ -222,7 +242,7 @@ public sealed unsafe class Virtqueue
 
     /// <summary>A look at the available index, for polling.</summary>
     public bool HasAvailable() =>
-        IsRunning && !IsBroken && Revalidate() && Volatile.Read(ref *(ushort*)(_available + 2)) != _nextAvailable;
+        IsRunning && !IsBroken && Revalidate() && (_leftTaken < _left.Length || Volatile.Read(ref *(ushort*)(_available + 2)) != _nextAvailable);
 
     public PopResult Break(string reason)
     {

@@ -8,22 +8,31 @@ namespace VhostFs.Guest.Tests;
 sealed class BlockDaemon : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("vhostfs-test-").FullName;
-    private readonly Command _process;
+    private readonly List<(string Method, string Parameters)> _made = [];
+    private Command _process;
 
-    public BlockDaemon()
-    {
-        Assert.True(File.Exists(Repository.Daemon), $"no daemon at {Repository.Daemon}; build the solution first");
-        var listening = new ManualResetEventSlim();
-        _process = new Command(Repository.Daemon, ["serve", "-r", RpcSocket, "-S", _folder], onErrorLine: line =>
-        {
-            if (line.Contains("[rpc] listening", StringComparison.Ordinal)) { listening.Set(); }
-        });
-        Assert.True(listening.Wait(TimeSpan.FromMinutes(1)), $"vhostfs serve did not listen within a minute:\n{_process.Error}");
-    }
+    public BlockDaemon() => _process = Start();
 
     private string RpcSocket => Path.Combine(_folder, "rpc");
 
     public string this[string name] => Path.Combine(_folder, name);
+
+    /// <summary>A call that must succeed, and is made once more when the daemon is started again.</summary>
+    public void Make(string method, string parameters)
+    {
+        _made.Add((method, parameters));
+        Call(method, parameters);
+    }
+
+    /// <summary>kill -9, as a crash would be, and a new process with the same disks.</summary>
+    public void KillAndServeAgain()
+    {
+        _process.Kill();
+        _process.Wait(TimeSpan.FromSeconds(30));
+        _process.Dispose();
+        _process = Start();
+        foreach ((string method, string parameters) in _made) { Call(method, parameters); }
+    }
 
     /// <summary>A call that must succeed.</summary>
     public string Call(string method, string parameters)
@@ -64,5 +73,17 @@ sealed class BlockDaemon : IDisposable
     {
         _process.Dispose();
         Directory.Delete(_folder, recursive: true);
+    }
+
+    private Command Start()
+    {
+        Assert.True(File.Exists(Repository.Daemon), $"no daemon at {Repository.Daemon}; build the solution first");
+        var listening = new ManualResetEventSlim();
+        var process = new Command(Repository.Daemon, ["serve", "-r", RpcSocket, "-S", _folder], onErrorLine: line =>
+        {
+            if (line.Contains("[rpc] listening", StringComparison.Ordinal)) { listening.Set(); }
+        });
+        Assert.True(listening.Wait(TimeSpan.FromMinutes(1)), $"vhostfs serve did not listen within a minute:\n{process.Error}");
+        return process;
     }
 }

@@ -60,6 +60,35 @@ public class BlockTests
         Verify(9, file);
     }
 
+    [Fact]
+    public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_QEMU_10() => KillUnderWork(Guest.Trixie);
+
+    [Fact]
+    public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--smp", "2", "--queues", "2"]);
+
+    // The daemon dies whenever the guest has just begun to write again.
+    private static void KillUnderWork(string[] machine)
+    {
+        const int rounds = 5;
+        using var daemon = new BlockDaemon();
+        string file = daemon["disk.img"];
+        using (FileStream made = File.Create(file)) { made.SetLength(32 << 20); }
+        daemon.Make("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
+        daemon.Make("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"F0"}""");
+        int kills = 0;
+        using Command guest = daemon.Boot(["vm1"], machine, $"for i in $(seq {rounds}); do blk-check fill $i /dev/vda && blk-check verify $i /dev/vda || exit 1; done", ["--reconnect", "1"], onLine: line =>
+        {
+            if (!line.StartsWith("ok verify", StringComparison.Ordinal) || kills == rounds - 1) { return; }
+            kills++;
+            daemon.KillAndServeAgain();
+        });
+        Finished run = guest.Wait(TimeSpan.FromMinutes(3));
+        Assert.True(run.ExitStatus == 0, run.Output + run.Error);
+        Assert.Equal(rounds - 1, kills);
+        daemon.Stop();
+        Verify(rounds, file);
+    }
+
     private static void FillAndCheck(string[] machine, int blockSize)
     {
         using var daemon = new BlockDaemon();

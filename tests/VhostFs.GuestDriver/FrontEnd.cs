@@ -50,13 +50,14 @@ internal sealed class FrontEnd : IDisposable
     public ulong? Receive(MessageId id) => ReceivePayload(id) is { } payload ? BinaryPrimitives.ReadUInt64LittleEndian(payload) : null;
 
     /// <summary>What an answer carries, or null when the connection has ended.</summary>
-    public byte[]? ReceivePayload(MessageId id, int payloadBytes = 8)
+    /// <param name="fds">Takes the descriptors that come with it.</param>
+    public byte[]? ReceivePayload(MessageId id, int payloadBytes = 8, int[]? fds = null)
     {
         byte[] reply = new byte[MessageHeader.Size + payloadBytes];
         int got = 0;
         for (long limit = Environment.TickCount64 + TimeoutMs; got < reply.Length;)
         {
-            IoResult received = UnixSocket.Receive(Socket, reply.AsSpan(got), [], out _);
+            IoResult received = UnixSocket.Receive(Socket, reply.AsSpan(got), got == 0 ? fds : [], out _);
             if (received.Errno == Errno.EAGAIN)
             {
                 Assert.True(Environment.TickCount64 < limit, $"no answer to {id}");

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using VhostFs.Linux;
 using VhostFs.Virtio;
 
 namespace VhostFs.VhostUser.Tests;
@@ -19,7 +20,7 @@ internal sealed class BlkGuest : IDisposable
     public BlkGuest(string path, VirtioFeatures features = All, VirtioFeatures offered = Device, int queues = 1, int queueSize = 64, GuestRam? ram = null)
     {
         FrontEnd = ram is null ? new FrontEnd(path) : new FrontEnd(path, ram);
-        FrontEnd.Negotiate(features, FrontEnd.AllFeatures | offered, 0xa229);
+        FrontEnd.Negotiate(features, FrontEnd.AllFeatures | offered, 0xb229);
         Assert.Equal(0UL, FrontEnd.AddMemory());
         for (int i = 0; i < queues; i++) { FrontEnd.AddQueue(i, size: queueSize); }
     }
@@ -99,7 +100,25 @@ internal sealed class BlkGuest : IDisposable
         return FrontEnd.Set(MessageId.SetConfig, message);
     }
 
+    public (InflightDescription Description, SafeFd Area) GetInflight(int queues = 1, int queueSize = 64, int payloadBytes = InflightDescription.Size)
+    {
+        FrontEnd.Send(MessageId.GetInflightFd, Payload(new InflightDescription(0, 0, (ushort)queues, (ushort)queueSize), payloadBytes));
+        int[] fds = [-1];
+        byte[] answer = FrontEnd.ReceivePayload(MessageId.GetInflightFd, payloadBytes, fds)!;
+        return (new InflightDescription(BitConverter.ToUInt64(answer), BitConverter.ToUInt64(answer, 8), BitConverter.ToUInt16(answer, 16), BitConverter.ToUInt16(answer, 18)), new SafeFd(fds[0]));
+    }
+
+    public ulong? SetInflight(InflightDescription description, SafeFd area, int payloadBytes = InflightDescription.Size) =>
+        FrontEnd.Set(MessageId.SetInflightFd, Payload(description, payloadBytes), area.Fd);
+
     public void Dispose() => FrontEnd.Dispose();
+
+    private static byte[] Payload(InflightDescription description, int bytes)
+    {
+        byte[] payload = new byte[InflightDescription.PaddedSize];
+        MemoryMarshal.Write(payload, description);
+        return payload[..bytes];
+    }
 
     // A gap behind each, so that what looks like one segment is one descriptor; addresses as odd as they come.
     private List<(int At, int Length)> Place(int bytes, int[] sizes)

@@ -64,6 +64,8 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
 
     internal override bool HasConfig => true;
 
+    internal override bool CanResume => true;
+
     internal override VirtioFeatures Features
     {
         get
