@@ -159,7 +159,7 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	uint64_t seed = strtoull(argv[2], NULL, 0);
-	int fd = open(argv[argc - 1], O_RDWR | O_DIRECT);
+	int fd = open(argv[argc - 1], (argv[1][0] == 'v' ? O_RDONLY : O_RDWR) | O_DIRECT);
 	if (fd < 0) fail("open %s", argv[argc - 1]);
 	uint64_t blocks = size_of(fd) / BLOCK;
 	if (is_mix) mix(seed, atol(argv[3]), fd, blocks);
