@@ -86,37 +86,6 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         return Errno.None;
     }
 
-    private Errno TryDrop(ulong node, out InodeAttributes attributes, out ulong lsn)
-    {
-        attributes = default;
-        lsn = 0;
-        Transaction tx = state.Volume.Begin();
-        Errno staged = tx.TryGetInode(node, out InodeRecord record);
-        InodeRecord before = record;
-        if (staged == Errno.None && !record.IsDirectory)
-        {
-            // Nobody would ask for set-group-id without group execute alone, but for a caller who is not in the group.
-            uint mode = FileMode.KillSetId(record.Mode);
-            record = record with { Mode = mode == record.Mode ? mode & ~FileMode.S_ISGID : mode };
-            staged = StageDropCapability(tx, node, ref record);
-        }
-        bool changes = staged == Errno.None && record != before;
-        if (changes && (record.Flags & InodeFlags.Immutable) != 0) { staged = Errno.EPERM; }
-        if (staged != Errno.None || !changes)
-        {
-            tx.Abort();
-            attributes = record.ToAttributes(node);
-            return staged;
-        }
-        record = record.WithChange(state.Clock());
-        staged = tx.PutInode(node, record);
-        if (staged != Errno.None) { tx.Abort(); return staged; }
-        lsn = tx.Commit();
-        notices.Inode(node, contentChanged: false);
-        attributes = record.ToAttributes(node);
-        return Errno.None;
-    }
-
     private Errno TryDrop(ulong node, bool marks, out InodeAttributes attributes, out ulong lsn)
     {
         attributes = default;
@@ -141,6 +110,7 @@ internal sealed class Attributes(BlobfsState state, ChangeNotices notices)
         staged = tx.PutInode(node, record);
         if (staged != Errno.None) { tx.Abort(); return staged; }
         lsn = tx.Commit();
+        notices.Inode(node, contentChanged: false);
         attributes = record.ToAttributes(node);
         return Errno.None;
     }
