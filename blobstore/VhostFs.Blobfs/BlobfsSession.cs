@@ -168,9 +168,9 @@ public sealed class BlobfsSession : IFileSystem
             (uint)FileLimits.BlockBytes, MaxNameBytes));
     }
 
+    // When the kernel does not tell the caller, it has had the set-id bits taken away before, if need be.
     public IoTask<Errno> FallocateAsync(FuseCaller caller, ulong node, ulong handle, uint mode, long offsetBytes, long lengthBytes) =>
-        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, // Of a caller who is not told the kernel has had the bits taken away before, if need be.
-            killPrivileges: !caller.IsRoot && !caller.IsUnknown);
+        _allocation.FallocateAsync(node, mode, offsetBytes, lengthBytes, killPrivileges: !caller.IsRoot && !caller.IsUnknown);
 
     public IoTask<FsResult<long>> SeekAsync(ulong node, ulong handle, long offsetBytes, uint whence) => _reads.SeekAsync(node, offsetBytes, whence);
 

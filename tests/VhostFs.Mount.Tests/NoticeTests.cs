@@ -63,6 +63,22 @@ public sealed class NoticeTests
         ServedVolume.Unmount(second);
     }
 
+    [MountFact]
+    public void When_the_holder_is_killed_the_daemon_says_that_the_kernel_is_told_no_more_and_serves_on()
+    {
+        using var served = new ServedVolume();
+        (Command Holder, string Path) first = served.Mount("sharing=shared"), second = served.Mount("sharing=shared");
+        second.Holder.Kill();
+        second.Holder.Wait(TimeSpan.FromSeconds(60));
+        File.WriteAllText(Path.Combine(first.Path, "file"), "from the first");
+        See(() => served.Log.Contains("does not hear us any more", StringComparison.Ordinal));
+        Assert.Equal("from the first", File.ReadAllText(Path.Combine(second.Path, "file")));
+        Assert.Equal(0, Command.Run("/bin/umount", ["-l", second.Path]).ExitStatus);
+        ServedVolume.Unmount(first);
+        served.StopDaemon();
+        served.ExpectClean();
+    }
+
     private static void CheckChanges(string changes, string sees)
     {
         string Here(string name) => Path.Combine(changes, name);
