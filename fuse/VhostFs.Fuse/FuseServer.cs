@@ -54,6 +54,14 @@ public sealed class FuseServer
         remove => _session.Started -= value;
     }
 
+    /// <summary>Raised before the reply to a request that has changed the attributes of an inode, and after which the kernel would go on with the old ones (an ioctl).
+    /// A transport that can tell the kernel does so; the kernel holds the inode, so that need not wait for anything.</summary>
+    public event Action<ulong>? ChangedUnseen
+    {
+        add => _session.ChangedUnseen += value;
+        remove => _session.ChangedUnseen -= value;
+    }
+
     /// <summary>Serves one request; it completes before this returns or later on this reactor.</summary>
     public void Handle(FuseRequest request)
     {

@@ -34,6 +34,9 @@ internal sealed class FuseSession
     /// <summary>Raised when a session begins.</summary>
     public event Action<FuseNegotiated>? Started;
 
+    /// <summary>Raised before the reply to a request that has changed an inode's attributes and that the kernel does not take for a change: an ioctl.</summary>
+    public event Action<ulong>? ChangedUnseen;
+
     /// <summary>The last SETATTR, if it dropped a file's privileges. The kernel keeps the file locked until the change that it is for.</summary>
     public (ulong Node, uint Pid) LastDrop { get; set; }
 
@@ -51,6 +54,8 @@ internal sealed class FuseSession
         Negotiated = negotiated;
         Started?.Invoke(negotiated);
     }
+
+    public void RaiseChangedUnseen(ulong node) => ChangedUnseen?.Invoke(node);
 
     public void End()
     {

@@ -75,7 +75,9 @@ internal sealed class IoctlHandlers(FuseSession session)
     {
         if (session.Options.ReadOnly) { return request.ReplyError(Errno.EROFS); }
         Errno set = await session.FileSystem.SetFlagsAsync(request.Caller, request.NodeId, flags, changeable);
-        return set == Errno.None ? request.Reply(new FuseIoctlOut(0)) : request.ReplyError(set);
+        if (set != Errno.None) { return request.ReplyError(set); }
+        session.RaiseChangedUnseen(request.NodeId);
+        return request.Reply(new FuseIoctlOut(0));
     }
 
     private static uint ToXFlags(FsFlags flags)

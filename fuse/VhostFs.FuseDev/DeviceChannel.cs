@@ -43,6 +43,7 @@ public sealed class DeviceChannel : IDisposable
         _warn = warn;
         _pool = new RequestPool(this);
         _poller = new Poller(reactor.Ring);
+        server.ChangedUnseen += ForgetAttributes;
     }
 
     /// <summary>Raised on the reactor when the kernel has ended the connection and all requests are answered; not after <see cref="StopAsync"/>.</summary>
@@ -145,6 +146,15 @@ public sealed class DeviceChannel : IDisposable
         return true;
     }
 
+    // Written at once, so that it is there before the reply: without pages to drop, the kernel only marks the inode that the request holds.
+    private void ForgetAttributes(ulong node)
+    {
+        const long attributesOnly = -1;
+        var message = new InvalidateInode(new FuseOutHeader((uint)Marshal.SizeOf<InvalidateInode>(), (int)FuseNotifyCode.INVAL_INODE, 0), new FuseNotifyInvalInodeOut(node, attributesOnly, 0));
+        Errno told = FileCalls.Write(_device, MemoryMarshal.AsBytes(new ReadOnlySpan<InvalidateInode>(in message))).Errno;
+        if (told is not (Errno.None or Errno.ENOENT or Errno.ENODEV)) { _warn($"the kernel does not hear that attributes have changed ({told}): they show when the mount's time-outs are over"); }
+    }
+
     /// <summary>False when the connection is over.</summary>
     private bool TakeMore()
     {
@@ -229,6 +239,9 @@ public sealed class DeviceChannel : IDisposable
                 return true;
         }
     }
+
+    [StructLayout(LayoutKind.Sequential, Pack = 1)]
+    private readonly record struct InvalidateInode(FuseOutHeader Header, FuseNotifyInvalInodeOut Body);
 
     /// <summary>A request for us shows in the ring: the kernel then has work for its thread.</summary>
     private sealed class Poller(Ring ring) : IReactorPoller

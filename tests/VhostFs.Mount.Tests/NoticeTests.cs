@@ -64,6 +64,17 @@ public sealed class NoticeTests
     }
 
     [MountFact]
+    public void The_kernel_that_changes_flags_itself_sees_the_change_time_move()
+    {
+        using MountedVolume volume = new MountedVolume(options: "attr_timeout=3600").Start();
+        string file = Path.Combine(volume.MountPoint, "file");
+        File.WriteAllText(file, "");
+        string before = ChangeTime(file);
+        Assert.Equal(0, Command.Run("chattr", ["+A", file]).ExitStatus);
+        Assert.NotEqual(before, ChangeTime(file));
+    }
+
+    [MountFact]
     public void When_the_holder_is_killed_the_daemon_says_that_the_kernel_is_told_no_more_and_serves_on()
     {
         using var served = new ServedVolume();
@@ -119,6 +130,8 @@ public sealed class NoticeTests
     }
 
     /// <summary>Within seconds, where time-outs say an hour.</summary>
+    private static string ChangeTime(string file) => Command.Run("stat", ["-c", "%z", file]).Output;
+
     private static void See(Func<bool> holds)
     {
         for (int tries = 0; tries < 1000; tries++)
