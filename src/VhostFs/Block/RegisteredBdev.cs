@@ -29,6 +29,9 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>What only its module knows of it; names as SPDK's bdev_get_bdevs has them. Null: nothing.</summary>
     public Func<Task<object>>? Details { get; init; }
 
+    /// <summary>The call that makes it again. Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
+    public SavedCall? Creation { get; set; }
+
     /// <summary>What lives on it, and nowhere else, is closed before it goes.</summary>
     public Func<Task>? BeforeRemoval { get; set; }
 
