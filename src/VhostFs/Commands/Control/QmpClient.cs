@@ -24,19 +24,19 @@ internal sealed class QmpClient : IDisposable
     public static async Task<QmpClient> ConnectAsync(string path)
     {
         var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try { await socket.ConnectAsync(new UnixDomainSocketEndPoint(path)); }
+        catch (Exception e) when (e is SocketException or ArgumentException)
+        {
+            socket.Dispose();
+            throw new CommandException($"cannot connect to {path}: {e.Message}");
+        }
         var client = new QmpClient(socket);
         try
         {
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path));
             JsonElement greeting = await client.ReadAsync(s_patience) ?? throw new CommandException($"{path} says nothing: another program may be connected to this QMP socket");
             if (!greeting.TryGetProperty("QMP", out _)) { throw new CommandException($"{path} is not QEMU's QMP socket"); }
             await client.ExecuteAsync("qmp_capabilities", null);
             return client;
-        }
-        catch (Exception e) when (e is SocketException or ArgumentException)
-        {
-            client.Dispose();
-            throw new CommandException($"cannot connect to {path}: {e.Message}");
         }
         catch (CommandException)
         {
