@@ -35,6 +35,8 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
         ["bdev_get_bdevs"] = GetAsync,
+        ["bdev_examine"] = turn.Whole(ExamineAsync),
+        ["bdev_wait_for_examine"] = turn.Whole(WaitForExamineAsync),
         ["bdev_malloc_create"] = turn.Whole(CreateMallocAsync),
         ["bdev_malloc_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Malloc)),
         ["bdev_null_create"] = turn.Whole(CreateNullAsync),
@@ -62,15 +64,31 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         string? name = parameters.OptionalText("name");
         ulong timeoutMs = parameters.OptionalNumber("timeout", int.MaxValue) ?? 0;
         parameters.End();
-        if (name is null) { return await turn.RunAsync(() => Task.FromResult(bdevs.All.Select(BdevDescription.Of).ToArray())); }
+        if (name is null) { return await turn.RunAsync(() => Task.WhenAll(bdevs.All.Select(BdevDescription.OfAsync))); }
         using var patience = new CancellationTokenSource(TimeSpan.FromMilliseconds(timeoutMs));
         while (true)
         {
-            (RegisteredBdev? bdev, Task added) = await turn.RunAsync(() => Task.FromResult((bdevs.Find(name), bdevs.Added)));
-            if (bdev is not null) { return new[] { BdevDescription.Of(bdev) }; }
+            (Dictionary<string, object>? bdev, Task added) = await turn.RunAsync(async () => (bdevs.Find(name) is { } found ? await BdevDescription.OfAsync(found) : null, bdevs.Added));
+            if (bdev is not null) { return new[] { bdev }; }
             try { await added.WaitAsync(timeoutMs == 0 ? new CancellationToken(canceled: true) : patience.Token); }
             catch (OperationCanceledException) { throw RpcException.Of(Errno.ENODEV, $"there is no bdev '{name}'"); }
         }
+    }
+
+    // Every bdev is looked at before the call that makes it is answered.
+    private async Task<object?> ExamineAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        RegisteredBdev bdev = Find(parameters.Text("name"));
+        parameters.End();
+        await bdevs.Examine(bdev);
+        return true;
+    }
+
+    private static Task<object?> WaitForExamineAsync(RpcCall call)
+    {
+        new RpcParameters(call, new RpcRefusal(RpcErrorCode.InvalidParams, "bdev_wait_for_examine requires no parameters")).End();
+        return Task.FromResult<object?>(true);
     }
 
     private async Task<object?> CreateMallocAsync(RpcCall call)

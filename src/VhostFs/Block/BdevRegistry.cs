@@ -19,7 +19,11 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     /// <summary>Completes when there is one more.</summary>
     public Task Added => _added.Task;
 
-    public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
+    /// <summary>Looks at a bdev that has appeared, and may make others of what it finds there.</summary>
+    public Func<RegisteredBdev, Task> Examine { get; set; } = static _ => Task.CompletedTask;
+
+    /// <summary>By name, by alias or by UUID.</summary>
+    public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid || b.Alias == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Makes a bdev that stands on nothing, on the reactor whose turn it is.</summary>
     /// <exception cref="RpcException">It cannot be made.</exception>
@@ -43,7 +47,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     {
         RegisteredBdev? below = top is BdevDecorator decorator ? Borrow(decorator.Inner, reactor) : null;
         if (below is not null) { below.User = $"bdev {top.Name}"; }
-        Add(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
+        Present(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
     }
 
     /// <summary>Takes it away; its user must be gone.</summary>
@@ -74,12 +78,14 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
         IBdev bdev;
         try { bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(make())); }
         catch (BdevException e) { throw RpcException.Of(e.Errno, e.Message); }
-        var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => details(bdev) };
-        Add(added);
+        var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => Task.FromResult(details(bdev)) };
+        Present(added);
+        await Examine(added);
         return added;
     }
 
-    private void Add(RegisteredBdev bdev)
+    /// <summary>One that somebody else has made; its name and UUID are free.</summary>
+    public void Present(RegisteredBdev bdev)
     {
         _bdevs.Add(bdev);
         TaskCompletionSource added = _added;
@@ -89,6 +95,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 
     private async Task RemoveAsync(RegisteredBdev bdev)
     {
+        if (bdev.BeforeRemoval is { } close) { await close(); }
         await bdev.Reactor.InvokeAsync(() =>
         {
             bdev.Bdev.Dispose();
@@ -112,7 +119,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 /// <summary>The words in the names of bdev RPCs.</summary>
 internal static class BdevModule
 {
-    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru";
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol";
 
     /// <summary>From configuration files only.</summary>
     public const string Volatile = "volatile";
