@@ -35,6 +35,9 @@ public sealed class Raid1Bdev : ComposedBdev
     /// <summary>A leg is out because of the error; <see cref="RemoveAsync"/> says when it is not touched any more. On the reactor.</summary>
     public event Action<IBdev, Errno>? LegLost;
 
+    /// <summary>A rebuild has ended well: the leg is in sync. On the reactor.</summary>
+    public event Action<IBdev>? LegRebuilt;
+
     public override int OptimalBufferAlignment => _legs.Max(leg => leg?.Bdev.OptimalBufferAlignment ?? 1);
 
     public override bool HasWriteCache => Array.Exists(_legs, leg => leg is { Bdev.HasWriteCache: true });
@@ -69,12 +72,12 @@ public sealed class Raid1Bdev : ComposedBdev
         return Errno.None;
     }
 
-    /// <summary>Takes a leg out, if it is not out yet; completes when nothing touches it any more. Not the last one (<see cref="IsLast(IBdev)"/>). One call at a time.</summary>
+    /// <summary>Takes a leg out, if it is not out yet; completes when nothing touches it any more. False: it is the last (<see cref="IsLast(IBdev)"/>), and stays. One call at a time.</summary>
     public async IoTask<bool> RemoveAsync(IBdev bdev)
     {
         if (Find(bdev) is { } leg)
         {
-            Invariant.That(!IsLast(leg));
+            if (IsLast(leg)) { return false; }
             TakeOut(leg);
         }
         while (_leaving.Find(l => l.Bdev == bdev) is { } leaving)
@@ -228,7 +231,8 @@ public sealed class Raid1Bdev : ComposedBdev
         _rebuild = null;
         if (!target.IsOut)
         {
-            if (errno == Errno.None) { target.IsInSync = true; }
+            target.IsInSync = errno == Errno.None;
+            if (target.IsInSync) { LegRebuilt?.Invoke(target.Bdev); }
             else { Lose(target, errno); }
         }
         EndBackground();

@@ -30,7 +30,7 @@ internal sealed class BdevModel(IBdev bdev, Reactor reactor, int seed, int maxBl
         for (int i = 0; i < clients; i++)
         {
             long first = blocks * i / clients, limit = blocks * (i + 1) / clients;
-            running.Add(ClientAsync(new Random(HashCode.Combine(seed, i)), first, limit, operationsEach, isAlone: true));
+            running.Add(ClientAsync(new Random((seed * 1000) + i), first, limit, operationsEach, isAlone: true));
         }
         foreach (IoTask<bool> client in running) { await client; }
         IsDone = true;
@@ -41,7 +41,7 @@ internal sealed class BdevModel(IBdev bdev, Reactor reactor, int seed, int maxBl
     public async IoTask<bool> CollideAsync(int clients, int operationsEach)
     {
         var running = new List<IoTask<bool>>();
-        for (int i = 0; i < clients; i++) { running.Add(ClientAsync(new Random(HashCode.Combine(seed, i)), 0, bdev.SizeBytes / bdev.BlockSize, operationsEach, isAlone: false)); }
+        for (int i = 0; i < clients; i++) { running.Add(ClientAsync(new Random((seed * 1000) + i), 0, bdev.SizeBytes / bdev.BlockSize, operationsEach, isAlone: false)); }
         foreach (IoTask<bool> client in running) { await client; }
         IsDone = true;
         return true;

@@ -71,7 +71,7 @@ public sealed class Raid1BdevTests : IDisposable
             error.Inject(new BdevFault(kind, Skip: skip));
             using Raid1Bdev raid = Make(Slow(good, skip), Slow(error, skip + 1));
             using var model = new BdevModel(raid, _reactor, seed: skip);
-            Run(model.RunAsync(4, 10));
+            Run(model.RunAsync(4, 25));
             Assert.Equal(0, model.Errors);
             Run(model.CompareAllAsync());
             if (error.InjectedErrors == 0)

@@ -10,6 +10,8 @@ internal sealed class BlockTarget
     private readonly ControlTurn _turn = new();
     private readonly BdevRegistry _bdevs;
     private readonly BdevMethods _bdevMethods;
+    private readonly SplitMethods _splitMethods;
+    private readonly RaidMethods _raidMethods;
     private readonly LvolMethods _lvolMethods;
     private readonly VhostMethods _vhostMethods;
 
@@ -19,12 +21,14 @@ internal sealed class BlockTarget
     {
         _bdevs = new BdevRegistry(reactors);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
+        _splitMethods = new SplitMethods(_bdevs, _turn);
+        _raidMethods = new RaidMethods(_bdevs, _turn, log);
         _lvolMethods = new LvolMethods(_bdevs, _turn, log);
         _vhostMethods = new VhostMethods(_bdevs, _turn, reactors, socketDirectory, log);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Append(new KeyValuePair<string, RpcMethod>("spdk_get_version", GetVersionAsync));
+        _bdevMethods.Methods.Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Append(new KeyValuePair<string, RpcMethod>("spdk_get_version", GetVersionAsync));
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");

@@ -20,8 +20,8 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
 
     public RegisteredBdev? Below => below;
 
-    /// <summary>Who has it to himself, as messages name him: "controller vm1". Null: it is free.</summary>
-    public string? User { get; set; }
+    /// <summary>Who has it to himself. Null: it is free.</summary>
+    public BdevUser? User { get; set; }
 
     /// <summary>Another name for it (STORE/NAME of a logical volume). Null: none.</summary>
     public string? Alias => (bdev as LvolBdev)?.Alias;
@@ -31,6 +31,9 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
 
     /// <summary>What lives on it, and nowhere else, is closed before it goes.</summary>
     public Func<Task>? BeforeRemoval { get; set; }
+
+    /// <summary>What it does of itself, in the background, is ended before it goes.</summary>
+    public Func<Task>? Stop { get; init; }
 
     /// <summary>Its own files and sizes belong to a pool of the configuration: it goes when that goes.</summary>
     public bool IsBorrowed { get; init; }

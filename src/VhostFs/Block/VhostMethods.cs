@@ -29,7 +29,6 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
     public async Task StopAsync()
     {
         await Task.WhenAll(_controllers.Select(c => c.StopAsync()));
-        foreach (BlkController controller in _controllers) { controller.Bdev.User = null; }
         _controllers.Clear();
     }
 
@@ -49,7 +48,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         var controller = new BlkController(name, bdev, Path.Combine(socketDirectory, name), isReadOnly, log);
         Errno started = await controller.StartAsync();
         if (started != Errno.None) { throw Failure(started, $"cannot listen on {controller.SocketPath}: {started}"); }
-        bdev.User = $"controller {name}";
+        bdev.User = controller;
         _controllers.Add(controller);
         return true;
     }
@@ -82,7 +81,6 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         BlkController controller = Find(name) ?? throw Failure(Errno.ENODEV, $"there is no controller '{name}'");
         if (await controller.SessionAsync() is not null) { return false; }
         await controller.StopAsync();
-        controller.Bdev.User = null;
         _controllers.Remove(controller);
         return true;
     }
@@ -93,14 +91,14 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         return new Dictionary<string, object>
         {
             ["ctrlr"] = controller.Name,
-            ["cpumask"] = CpuMask.Format(reactors.Index().First(r => r.Item == controller.Bdev.Reactor).Index),
+            ["cpumask"] = CpuMask.Format(reactors.Index().First(r => r.Item == controller.Reactor).Index),
             ["delay_base_us"] = 0,
             ["iops_threshold"] = 60000,
             ["socket"] = controller.SocketPath,
             ["sessions"] = sessions,
             ["backend_specific"] = new Dictionary<string, object>
             {
-                ["block"] = new Dictionary<string, object> { ["readonly"] = controller.IsReadOnly, ["bdev"] = controller.Bdev.Name, ["transport"] = Transport },
+                ["block"] = new Dictionary<string, object?> { ["readonly"] = controller.IsReadOnly, ["bdev"] = controller.Bdev?.Name, ["transport"] = Transport },
             },
         };
     }
