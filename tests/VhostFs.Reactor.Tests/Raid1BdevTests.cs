@@ -480,10 +480,11 @@ public sealed class Raid1BdevTests : IDisposable
         return raid;
     }
 
+    // Takes its time before and after: the order of requests is its own, and so is that of answers.
     private DelayBdev Slow(IBdev inner, int seed)
     {
         var random = new Random(seed);
-        return new DelayBdev(inner, _reactor) { OwnsInner = false, Jitter = _ => random.Next(4) == 0 ? 0 : random.Next(2000) };
+        return new DelayBdev(new LateBdev(inner, _reactor, random), _reactor) { OwnsInner = false, Jitter = _ => random.Next(4) == 0 ? 0 : random.Next(1000) };
     }
 
     private static MallocBdev Disk(int extraBytes = 0) => new("disk", DiskBytes + extraBytes, 512);

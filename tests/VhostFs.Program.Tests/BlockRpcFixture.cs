@@ -1,0 +1,107 @@
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json.Nodes;
+using VhostFs.Block;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.Rpc;
+
+namespace VhostFs.ProgramTests;
+
+/// <summary>A block target on two reactors behind a control socket, and scripts of calls and the answers to them.</summary>
+public abstract class BlockRpcFixture : IDisposable
+{
+    protected const string Uuid0 = "00000000-0000-4000-8000-000000000000", Uuid1 = "00000000-0000-4000-8000-000000000001";
+    private readonly TemporaryDirectory _files = new();
+    private readonly StringWriter _log = new();
+    private readonly Reactor.Reactor[] _reactors = [new(Ring.Create(64), "0"), new(Ring.Create(64), "1")];
+    private readonly BlockTarget _target;
+    private readonly RpcServer _server;
+    private int _id;
+
+    private protected TemporaryDirectory Files => _files;
+
+    protected string LogText => _log.ToString();
+
+    protected BlockRpcFixture()
+    {
+        foreach (Reactor.Reactor reactor in _reactors) { reactor.Start(); }
+        Directory.CreateDirectory(Files["sockets"]);
+        var log = new Log(TextWriter.Synchronized(_log), LogLevel.Debug);
+        _target = new BlockTarget(_reactors, Files["sockets"], log);
+        Assert.Equal(Errno.None, RpcServer.Start(Files["s"], new Dictionary<string, RpcMethod>(_target.Methods, StringComparer.Ordinal), log, out RpcServer? server));
+        _server = server!;
+    }
+
+    public void Dispose()
+    {
+        _server.Dispose();
+        _target.StopAsync().GetAwaiter().GetResult();
+        foreach (Reactor.Reactor reactor in _reactors) { reactor.Dispose(); }
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Files["sockets"]));
+        Assert.DoesNotContain("a bug", LogText, StringComparison.Ordinal);
+        _files.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    protected static string Error(int code, string message) => $"#{code} {message}";
+
+    /// <param name="bdev">Null: it was deleted.</param>
+    protected string Controllers(string name, string? bdev, string sessions = "", string cpumask = "0x1") =>
+        $$$"""[{"ctrlr":"{{{name}}}","cpumask":"{{{cpumask}}}","delay_base_us":0,"iops_threshold":60000,"socket":"{{{Files["sockets/" + name]}}}","sessions":[{{{sessions}}}],"backend_specific":{"block":{"readonly":false,"bdev":{{{(bdev is null ? "null" : $"\"{bdev}\"")}}},"transport":"vhost_user_blk"} } }]""";
+
+    protected static string Shown(string name, string product, int blockSize, int blockCount, string uuid, string details = "{}", bool isClaimed = false) =>
+        $$$"""
+        {"name":"{{{name}}}","aliases":["{{{uuid}}}"],"product_name":"{{{product}}}","block_size":{{{blockSize}}},"num_blocks":{{{blockCount}}},"uuid":"{{{uuid}}}",
+         "assigned_rate_limits":{"rw_ios_per_sec":0,"rw_mbytes_per_sec":0,"r_mbytes_per_sec":0,"w_mbytes_per_sec":0},
+         "claimed":{{{(isClaimed ? "true,\"claim_type\":\"exclusive_write\"" : "false")}}},"zoned":false,
+         "supported_io_types":{"read":true,"write":true,"unmap":true,"flush":true,"reset":false,"nvme_admin":false,"nvme_io":false,"nvme_io_md":false,"write_zeroes":true,"zcopy":false,
+          "get_zone_info":false,"zone_management":false,"zone_append":false,"compare":false,"compare_and_write":false,"abort":false,"seek_hole":false,"seek_data":false,"copy":false,"nvme_iov_md":false},
+         "driver_specific":{{{details}}} }
+        """;
+
+    /// <summary>Each call in turn; an expected answer is a result, "*" for any, or <see cref="Error"/>.</summary>
+    protected async Task PlayAsync(params (string Method, string Parameters, string Expected)[] script)
+    {
+        foreach ((string method, string parameters, string expected) in script)
+        {
+            JsonNode answer = await CallAsync(method, parameters);
+            string got = answer["error"] is { } error ? Error(error["code"]!.GetValue<int>(), error["message"]!.GetValue<string>()) : answer["result"]!.ToJsonString();
+            bool isSame = expected == "*" ? !got.StartsWith('#') : expected.StartsWith('#') || got.StartsWith('#') ? got == expected : JsonNode.DeepEquals(JsonNode.Parse(expected), answer["result"]);
+            Assert.True(isSame, $"{method} {parameters}\nanswers  {got}\nand not  {expected}\n{LogText}");
+        }
+    }
+
+    protected async Task<JsonNode> CallAsync(string method, string parameters)
+    {
+        using Socket client = Connect(Files["s"]);
+        // As rpc.py writes: indented, and without a line end.
+        string request = new JsonObject { ["jsonrpc"] = "2.0", ["method"] = method, ["id"] = ++_id, ["params"] = JsonNode.Parse(parameters) }.ToJsonString(new System.Text.Json.JsonSerializerOptions { WriteIndented = true });
+        await SendAsync(client, request);
+        JsonNode answer = JsonNode.Parse(await ReadOnceAsync(client))!;
+        Assert.Equal(_id, answer["id"]!.GetValue<int>());
+        return answer;
+    }
+
+    protected async Task ExchangeAsync(string request, string answer)
+    {
+        using Socket client = Connect(Files["s"]);
+        await SendAsync(client, request);
+        Assert.Equal(answer + "\n", await ReadOnceAsync(client));
+    }
+
+    protected static Socket Connect(string path)
+    {
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 60_000 };
+        socket.Connect(new UnixDomainSocketEndPoint(path));
+        return socket;
+    }
+
+    protected static async Task SendAsync(Socket socket, string text) => Assert.Equal(Encoding.UTF8.GetByteCount(text), await socket.SendAsync(Encoding.UTF8.GetBytes(text)));
+
+    protected static async Task<string> ReadOnceAsync(Socket socket)
+    {
+        byte[] answer = new byte[65536];
+        return Encoding.UTF8.GetString(answer, 0, await socket.ReceiveAsync(answer));
+    }
+}
