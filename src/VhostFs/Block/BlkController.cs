@@ -1,3 +1,4 @@
+using VhostFs.Bdev;
 using VhostFs.Hosting;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -6,23 +7,32 @@ using VhostFs.VhostUser;
 namespace VhostFs.Block;
 
 /// <summary>A bdev behind a socket of its own name: vhost-user-blk. Lives on the reactor of its bdev.</summary>
-internal sealed class BlkController
+/// <remarks>When the bdev is deleted the controller stays, and the guest's requests fail from then on.</remarks>
+internal sealed class BlkController : BdevUser
 {
     private readonly VhostUserServer _server;
+    private IBdev _served;
+    private VhostUserBlkDevice? _device; // of the last connection
 
     public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
+        : base($"controller {name}")
     {
         Name = name;
         Bdev = bdev;
+        Reactor = bdev.Reactor;
         SocketPath = socketPath;
         IsReadOnly = isReadOnly;
+        _served = bdev.Bdev;
         void Write(VhostLogLevel level, string message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
-        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, () => new VhostUserBlkDevice(bdev.Bdev, Write, isReadOnly), Write);
+        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, () => _device = new VhostUserBlkDevice(_served, Write, isReadOnly), Write);
     }
 
     public string Name { get; }
 
-    public RegisteredBdev Bdev { get; }
+    /// <summary>Null: it was deleted under the controller.</summary>
+    public RegisteredBdev? Bdev { get; private set; }
+
+    public Reactor.Reactor Reactor { get; }
 
     public string SocketPath { get; }
 
@@ -30,11 +40,27 @@ internal sealed class BlkController
 
     public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
 
-    /// <summary>Requests under way finish; then the connection ends and the socket goes away.</summary>
-    public Task StopAsync() => Bdev.Reactor.InvokeAsync(_server.StopAsync);
+    /// <summary>Requests under way finish; then the connection ends, the socket goes away, and the bdev is free.</summary>
+    public async Task StopAsync()
+    {
+        await Reactor.InvokeAsync(_server.StopAsync);
+        if (Bdev is { } bdev) { bdev.User = null; }
+    }
 
     /// <summary>Null: nobody is connected.</summary>
     public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
 
-    private Task<T> OnReactorAsync<T>(Func<T> work) => Bdev.Reactor.InvokeAsync(() => new IoTask<T>(work()));
+    public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+    public override async Task LetGoAsync(RegisteredBdev bdev)
+    {
+        await Reactor.InvokeAsync(async () =>
+        {
+            _served = new GoneBdev(bdev.Bdev);
+            return _device is null || await _device.ReplaceBdevAsync(_served);
+        });
+        Bdev = null;
+    }
+
+    private Task<T> OnReactorAsync<T>(Func<T> work) => Reactor.InvokeAsync(() => new IoTask<T>(work()));
 }

@@ -27,14 +27,13 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notific
     };
 
     /// <summary>What makes all of them again.</summary>
-    public IEnumerable<JsonObject> SavedCalls() => _controllers.Select(c => new SavedCall("vhost_create_blk_controller",
-        new JsonObject { ["ctrlr"] = c.Name, ["dev_name"] = c.Bdev.Name, ["cpumask"] = MaskOf(c), ["readonly"] = c.IsReadOnly }).ToJson());
+    public IEnumerable<JsonObject> SavedCalls() => _controllers.Where(c => c.Bdev is not null).Select(c => SavedCall.Of("vhost_create_blk_controller",
+        new JsonObject { ["ctrlr"] = c.Name, ["dev_name"] = c.Bdev!.Name, ["cpumask"] = MaskOf(c), ["readonly"] = c.IsReadOnly }));
 
     /// <summary>The end: all of them at the same time.</summary>
     public async Task StopAsync()
     {
         await Task.WhenAll(_controllers.Select(c => c.StopAsync()));
-        foreach (BlkController controller in _controllers) { controller.Bdev.User = null; }
         _controllers.Clear();
     }
 
@@ -54,7 +53,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notific
         var controller = new BlkController(name, bdev, Path.Combine(socketDirectory, name), isReadOnly, log);
         Errno started = await controller.StartAsync();
         if (started != Errno.None) { throw Failure(started, $"cannot listen on {controller.SocketPath}: {started}"); }
-        bdev.User = $"controller {name}";
+        bdev.User = controller;
         _controllers.Add(controller);
         notifications.Add("vhost_controller_register", name);
         return true;
@@ -88,7 +87,6 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notific
         BlkController controller = Find(name) ?? throw Failure(Errno.ENODEV, $"there is no controller '{name}'");
         if (await controller.SessionAsync() is not null) { return false; }
         await controller.StopAsync();
-        controller.Bdev.User = null;
         _controllers.Remove(controller);
         notifications.Add("vhost_controller_unregister", name);
         return true;
@@ -107,7 +105,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notific
             ["sessions"] = sessions,
             ["backend_specific"] = new Dictionary<string, object>
             {
-                ["block"] = new Dictionary<string, object> { ["readonly"] = controller.IsReadOnly, ["bdev"] = controller.Bdev.Name, ["transport"] = Transport },
+                ["block"] = new Dictionary<string, object?> { ["readonly"] = controller.IsReadOnly, ["bdev"] = controller.Bdev?.Name, ["transport"] = Transport },
             },
         };
     }
@@ -123,7 +121,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notific
         ["inflight_task_cnt"] = session.InFlight,
     };
 
-    private string MaskOf(BlkController controller) => CpuMask.Format(reactors.Index().First(r => r.Item == controller.Bdev.Reactor).Index);
+    private string MaskOf(BlkController controller) => CpuMask.Format(reactors.Index().First(r => r.Item == controller.Reactor).Index);
 
     // A controller runs where its bdev does; the mask must name reactors that there are.
     private void CheckMask(string? text)
