@@ -22,7 +22,7 @@ internal sealed class BlkController : BdevUser
         Reactor = bdev.Reactor;
         SocketPath = socketPath;
         IsReadOnly = isReadOnly;
-        _served = bdev.Bdev;
+        _served = bdev.Served;
         void Write(VhostLogLevel level, string message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
         _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, () => _device = new VhostUserBlkDevice(_served, Write, isReadOnly), Write);
     }
