@@ -1,50 +1,30 @@
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
-using VhostFs.Block;
-using VhostFs.Linux;
-using VhostFs.Reactor;
-using VhostFs.Rpc;
 
 namespace VhostFs.ProgramTests;
 
-/// <summary>A block target on two reactors behind a control socket, and scripts of calls and the answers to them.</summary>
+/// <summary>Tests that play scripts of calls and the answers to them (<see cref="RpcTarget"/>).</summary>
 public abstract class BlockRpcFixture : IDisposable
 {
     protected const string Uuid0 = "00000000-0000-4000-8000-000000000000", Uuid1 = "00000000-0000-4000-8000-000000000001";
     private readonly TemporaryDirectory _files = new();
-    private readonly StringWriter _log = new();
-    private readonly Reactor.Reactor[] _reactors = [new(Ring.Create(64), "0"), new(Ring.Create(64), "1")];
-    private readonly BlockTarget _target;
-    private readonly RpcServer _server;
-    private int _id;
+    private readonly RpcTarget _target;
+
+    protected BlockRpcFixture() => _target = new RpcTarget(_files);
 
     private protected TemporaryDirectory Files => _files;
 
-    protected string LogText => _log.ToString();
-
-    protected BlockRpcFixture()
-    {
-        foreach (Reactor.Reactor reactor in _reactors) { reactor.Start(); }
-        Directory.CreateDirectory(Files["sockets"]);
-        var log = new Log(TextWriter.Synchronized(_log), LogLevel.Debug);
-        _target = new BlockTarget(_reactors, Files["sockets"], log);
-        Assert.Equal(Errno.None, RpcServer.Start(Files["s"], new Dictionary<string, RpcMethod>(_target.Methods, StringComparer.Ordinal), log, out RpcServer? server));
-        _server = server!;
-    }
+    protected string LogText => _target.Log;
 
     public void Dispose()
     {
-        _server.Dispose();
-        _target.StopAsync().GetAwaiter().GetResult();
-        foreach (Reactor.Reactor reactor in _reactors) { reactor.Dispose(); }
-        Assert.Empty(Directory.EnumerateFileSystemEntries(Files["sockets"]));
-        Assert.DoesNotContain("a bug", LogText, StringComparison.Ordinal);
+        _target.Dispose();
         _files.Dispose();
         GC.SuppressFinalize(this);
     }
 
-    protected static string Error(int code, string message) => $"#{code} {message}";
+    protected static string Error(int code, string message) => RpcTarget.Error(code, message);
 
     /// <param name="bdev">Null: it was deleted.</param>
     protected string Controllers(string name, string? bdev, string sessions = "", string cpumask = "0x1") =>
@@ -60,28 +40,9 @@ public abstract class BlockRpcFixture : IDisposable
          "driver_specific":{{{details}}} }
         """;
 
-    /// <summary>Each call in turn; an expected answer is a result, "*" for any, or <see cref="Error"/>.</summary>
-    protected async Task PlayAsync(params (string Method, string Parameters, string Expected)[] script)
-    {
-        foreach ((string method, string parameters, string expected) in script)
-        {
-            JsonNode answer = await CallAsync(method, parameters);
-            string got = answer["error"] is { } error ? Error(error["code"]!.GetValue<int>(), error["message"]!.GetValue<string>()) : answer["result"]!.ToJsonString();
-            bool isSame = expected == "*" ? !got.StartsWith('#') : expected.StartsWith('#') || got.StartsWith('#') ? got == expected : JsonNode.DeepEquals(JsonNode.Parse(expected), answer["result"]);
-            Assert.True(isSame, $"{method} {parameters}\nanswers  {got}\nand not  {expected}\n{LogText}");
-        }
-    }
+    protected Task PlayAsync(params (string Method, string Parameters, string Expected)[] script) => _target.PlayAsync(script);
 
-    protected async Task<JsonNode> CallAsync(string method, string parameters)
-    {
-        using Socket client = Connect(Files["s"]);
-        // As rpc.py writes: indented, and without a line end.
-        string request = new JsonObject { ["jsonrpc"] = "2.0", ["method"] = method, ["id"] = ++_id, ["params"] = JsonNode.Parse(parameters) }.ToJsonString(new System.Text.Json.JsonSerializerOptions { WriteIndented = true });
-        await SendAsync(client, request);
-        JsonNode answer = JsonNode.Parse(await ReadOnceAsync(client))!;
-        Assert.Equal(_id, answer["id"]!.GetValue<int>());
-        return answer;
-    }
+    protected Task<JsonNode> CallAsync(string method, string parameters) => _target.CallAsync(method, parameters);
 
     protected async Task ExchangeAsync(string request, string answer)
     {

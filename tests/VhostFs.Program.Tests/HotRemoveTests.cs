@@ -138,16 +138,24 @@ public sealed class HotRemoveTests : BlockRpcFixture
         ("bdev_raid_create", """{"name":"R","raid_level":"raid1","base_bdevs":["M0","M1"]}""", "true"),
         ("bdev_lvol_create_lvstore", """{"bdev_name":"R","lvs_name":"s"}""", "*"),
         ("bdev_lvol_create_lvstore", """{"bdev_name":"M2p1","lvs_name":"t"}""", "*"),
+        ("bdev_lvol_create", """{"lvol_name":"v","size_in_mib":8,"lvs_name":"s"}""", "*"),
+        ("bdev_lvol_create", """{"lvol_name":"v","size_in_mib":8,"lvs_name":"t"}""", "*"),
         ("vhost_create_blk_controller", """{"ctrlr":"vhost0","dev_name":"M2p0"}""", "true"),
+        ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"s/v"}""", "true"),
+        ("vhost_create_blk_controller", """{"ctrlr":"vhost2","dev_name":"t/v"}""", "true"),
         ("bdev_malloc_delete", """{"name":"M2"}""", Error(-16, "Device or resource busy")),
         ("bdev_split_delete", """{"base_bdev":"M2"}""", Error(-32602, "Device or resource busy")),
-        ("vhost_get_controllers", "null", Controllers("vhost0", "M2p0")),
+        ("vhost_get_controllers", """{"name":"vhost0"}""", Controllers("vhost0", "M2p0")),
         ("bdev_raid_delete", """{"name":"R"}""", Error(-32603, "Device or resource busy")),
         ("bdev_malloc_delete", """{"name":"M0"}""", "true"), // the store does not need it
         ("bdev_malloc_delete", """{"name":"M1"}""", Error(-16, "Device or resource busy")),
         ("bdev_raid_remove_base_bdev", """{"name":"M1"}""", Error(-16, "Failed to remove base bdev from raid bdev")),
-        ("bdev_lvol_delete_lvstore", """{"lvs_name":"s"}""", "true"),
-        ("bdev_malloc_delete", """{"name":"M1"}""", "true"));
+        ("vhost_delete_controller", """{"ctrlr":"vhost1"}""", "true"),
+        ("vhost_delete_controller", """{"ctrlr":"vhost2"}""", "true"),
+        ("bdev_malloc_delete", """{"name":"M2"}""", "true"), // nobody uses what is in the store
+        ("bdev_malloc_delete", """{"name":"M1"}""", "true"),
+        ("vhost_get_controllers", "null", Controllers("vhost0", null)),
+        ("bdev_get_bdevs", "null", "[]"));
 
     private static (string Method, string Parameters, string Expected) Malloc(string name, int blocks = 256) =>
         ("bdev_malloc_create", $$"""{"num_blocks":{{blocks}},"block_size":4096,"name":"{{name}}"}""", $"\"{name}\"");

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -57,6 +58,11 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         ["bdev_passthru_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Passthru)),
     };
 
+    /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
+    public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Saved is not null).Select(b => b.Saved!())
+        .DistinctBy(call => call.ToJsonString()) // one call makes all splits of a bdev
+        .Append(SavedCall.Of("bdev_wait_for_examine", []));
+
     // With a time-out it waits for a bdev that another call is to make, and lets that one have its turn.
     private async Task<object?> GetAsync(RpcCall call)
     {
@@ -99,7 +105,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         parameters.Ignore("optimal_io_boundary", "numa_id");
         parameters.End();
         name = CheckName(name ?? NextMallocName());
-        await bdevs.CreateAsync(BdevModule.Malloc, name, uuid, _ => new MallocBdev(name, sizeBytes, blockSize));
+        await bdevs.CreateAsync(call, BdevModule.Malloc, name, uuid, _ => new MallocBdev(name, sizeBytes, blockSize));
         return name;
     }
 
@@ -110,7 +116,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         (long sizeBytes, int blockSize, Guid uuid) = ReadDisk(parameters);
         parameters.Ignore("preferred_write_granularity", "preferred_write_alignment", "optimal_write_size", "preferred_unmap_granularity", "preferred_unmap_alignment");
         parameters.End();
-        await bdevs.CreateAsync(BdevModule.Null, name, uuid, _ => new NullBdev(name, sizeBytes, blockSize));
+        await bdevs.CreateAsync(call, BdevModule.Null, name, uuid, _ => new NullBdev(name, sizeBytes, blockSize));
         return name;
     }
 
@@ -143,7 +149,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
                 ["fallocate"] = asksForFallocate,
             },
         };
-        await OpenAsync(BdevModule.Aio, uuid, options, Describe);
+        await OpenAsync(call, BdevModule.Aio, uuid, options, Describe);
         return name;
     }
 
@@ -154,13 +160,13 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         UringBdevOptions options = ReadFile(parameters, name);
         Guid uuid = parameters.Uuid("uuid");
         parameters.End();
-        try { await OpenAsync(BdevModule.Uring, uuid, options, _ => new Dictionary<string, object> { ["uring"] = new Dictionary<string, object> { ["filename"] = options.Path } }); }
+        try { await OpenAsync(call, BdevModule.Uring, uuid, options, _ => new Dictionary<string, object> { ["uring"] = new Dictionary<string, object> { ["filename"] = options.Path } }); }
         catch (RpcException e) { throw new RpcException(RpcErrorCode.InternalError, "Unable to create URING bdev.", e.Reason); }
         return name;
     }
 
-    private Task<RegisteredBdev> OpenAsync(string module, Guid uuid, UringBdevOptions options, Func<IBdev, object> details) =>
-        bdevs.CreateAsync(module, options.Name, uuid, reactor => UringBdev.Open(reactor.Ring, options), details);
+    private Task<RegisteredBdev> OpenAsync(RpcCall call, string module, Guid uuid, UringBdevOptions options, Func<IBdev, object> details) =>
+        bdevs.CreateAsync(call, module, options.Name, uuid, reactor => UringBdev.Open(reactor.Ring, options), details);
 
     private async Task<object?> RescanAsync(RpcCall call, string module)
     {
@@ -203,7 +209,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
                 ["p99_write_latency"] = write.P99Us,
             },
         };
-        await bdevs.StackAsync(BdevModule.Delay, name, uuid, below, Make, Describe);
+        await bdevs.StackAsync(call, BdevModule.Delay, name, uuid, below, Make, Describe);
         return name;
     }
 
@@ -215,7 +221,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         parameters.End();
         RegisteredBdev below = Find(baseName);
         string name = $"EE_{below.Name}";
-        await bdevs.StackAsync(BdevModule.Error, name, uuid, below, () => new ErrorBdev(below.Bdev, name) { OwnsInner = false },
+        await bdevs.StackAsync(call, BdevModule.Error, name, uuid, below, () => new ErrorBdev(below.Bdev, name) { OwnsInner = false },
             _ => new Dictionary<string, object> { ["error_disk"] = new Dictionary<string, object> { ["base_bdev"] = below.Name } });
         return true;
     }
@@ -246,7 +252,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         Guid uuid = parameters.Uuid("uuid");
         parameters.End();
         RegisteredBdev below = Find(baseName);
-        await bdevs.StackAsync(BdevModule.Passthru, name, uuid, below, () => new PassthruBdev(below.Bdev, name) { OwnsInner = false },
+        await bdevs.StackAsync(call, BdevModule.Passthru, name, uuid, below, () => new PassthruBdev(below.Bdev, name) { OwnsInner = false },
             _ => new Dictionary<string, object> { ["passthru"] = new Dictionary<string, object> { ["name"] = name, ["base_bdev_name"] = below.Name } });
         return name;
     }

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -7,7 +8,7 @@ namespace VhostFs.Block;
 
 /// <summary>All bdevs by name and by UUID, and the one place that says who uses which.</summary>
 /// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or bdevs above it.</remarks>
-internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
+internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
     private readonly List<RegisteredBdev> _bdevs = [];
     private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -27,17 +28,17 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 
     /// <summary>Makes a bdev that stands on nothing, on the reactor whose turn it is.</summary>
     /// <exception cref="RpcException">It cannot be made.</exception>
-    public Task<RegisteredBdev> CreateAsync(string module, string name, Guid uuid, Func<Reactor.Reactor, IBdev> make, Func<IBdev, object>? details = null)
+    public Task<RegisteredBdev> CreateAsync(RpcCall call, string module, string name, Guid uuid, Func<Reactor.Reactor, IBdev> make, Func<IBdev, object>? details = null)
     {
         Reactor.Reactor reactor = reactors[_dealt++ % reactors.Count];
-        return AddAsync(module, name, uuid, reactor, null, () => make(reactor), details);
+        return AddAsync(call, module, name, uuid, reactor, null, () => make(reactor), details);
     }
 
     /// <summary>Makes a bdev on another one, which it then has to itself.</summary>
-    public async Task<RegisteredBdev> StackAsync(string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
+    public async Task<RegisteredBdev> StackAsync(RpcCall call, string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
     {
         CheckFree(below);
-        RegisteredBdev added = await AddAsync(module, name, uuid, below.Reactor, below, make, details);
+        RegisteredBdev added = await AddAsync(call, module, name, uuid, below.Reactor, below, make, details);
         below.User = new BdevsAbove(this, [added]);
         return added;
     }
@@ -94,13 +95,15 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 
     /// <summary>Makes a bdev; who uses what is below it is for the caller to say.</summary>
     /// <exception cref="RpcException">It cannot be made.</exception>
-    public async Task<RegisteredBdev> AddAsync(string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
+    public async Task<RegisteredBdev> AddAsync(RpcCall call, string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
     {
         CheckNew(name, uuid);
         IBdev bdev;
         try { bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(make())); }
         catch (BdevException e) { throw RpcException.Of(e.Errno, e.Message); }
         var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => Task.FromResult(details(bdev)) };
+        var parameters = JsonNode.Parse(call.Parameters.GetRawText())!.AsObject(); // the call's own text ends with the call
+        added.Saved = () => SavedCall.Of(call.Method, parameters, added);
         Present(added);
         await Examine(added);
         return added;
@@ -110,6 +113,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     public void Present(RegisteredBdev bdev)
     {
         _bdevs.Add(bdev);
+        notifications.Add("bdev_register", bdev.Name);
         TaskCompletionSource added = _added;
         _added = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         added.SetResult();
@@ -119,7 +123,6 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     public async Task RemoveAsync(RegisteredBdev bdev)
     {
         if (!_bdevs.Contains(bdev)) { return; }
-        if (bdev.BeforeRemoval is { } close) { await close(); }
         if (bdev.User is { } user)
         {
             await user.LetGoAsync(bdev);
@@ -132,6 +135,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
             return new IoTask<bool>(true);
         });
         _bdevs.Remove(bdev);
+        notifications.Add("bdev_unregister", bdev.Name);
         if (bdev.Below is { } below) { below.User = null; }
     }
 

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -55,10 +56,13 @@ internal sealed class RaidArray : BdevUser
         {
             Details = () => Task.FromResult<object>(new Dictionary<string, object> { ["raid"] = array.Describe() }),
             Stop = array.StopAsync,
+            Saved = array.Save,
         };
         foreach (RegisteredBdev below in bases) { below.User = array; }
         return array;
     }
+
+    private string LevelName => Level switch { RaidLevel.Concat => "concat", RaidLevel.Raid0 => "raid0", _ => "raid1" };
 
     /// <summary>What there would be for data; 0: nothing fits.</summary>
     public static long SizeOf(RaidLevel level, IReadOnlyList<IBdev> bases, long stripBytes) => level switch
@@ -77,7 +81,7 @@ internal sealed class RaidArray : BdevUser
             ["uuid"] = Registered.Uuid,
             ["strip_size_kb"] = StripBytes / 1024,
             ["state"] = "online",
-            ["raid_level"] = Level switch { RaidLevel.Concat => "concat", RaidLevel.Raid0 => "raid0", _ => "raid1" },
+            ["raid_level"] = LevelName,
             ["superblock"] = false,
             ["num_base_bdevs"] = _slots.Length,
             ["num_base_bdevs_discovered"] = present,
@@ -101,6 +105,16 @@ internal sealed class RaidArray : BdevUser
             ["data_size"] = _blocks[i],
         }).ToArray();
         return shown;
+    }
+
+    /// <summary>The call that makes it again, of what is equal in it: a base that is out, or still being rebuilt, would come back as if it were not. Of too few bases it fails, as it should.</summary>
+    private JsonObject Save()
+    {
+        bool isRebuilding = Mirror?.RebuiltBytes >= 0;
+        string[] bases = [.. _slots.Where(slot => slot is not null && !(isRebuilding && slot.Name == _rebuildTarget)).Select(slot => slot!.Name)];
+        var parameters = new JsonObject { ["name"] = Registered.Name, ["raid_level"] = LevelName, ["base_bdevs"] = new JsonArray([.. bases.Select(name => JsonValue.Create(name))]), ["uuid"] = Registered.Uuid };
+        if (StripBytes > 0) { parameters["strip_size_kb"] = StripBytes / 1024; }
+        return SavedCall.Of("bdev_raid_create", parameters);
     }
 
     /// <summary>A rebuild begins. EINVAL: no slot is free, or the bdev does not fit; EPERM: another rebuild is under way.</summary>

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Lvol;
 
@@ -29,8 +30,8 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>What only its module knows of it; names as SPDK's bdev_get_bdevs has them. Null: nothing.</summary>
     public Func<Task<object>>? Details { get; init; }
 
-    /// <summary>What lives on it, and nowhere else, is closed before it goes.</summary>
-    public Func<Task>? BeforeRemoval { get; set; }
+    /// <summary>The call that makes it again as it is now (<see cref="SavedCall"/>). Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
+    public Func<JsonObject>? Saved { get; set; }
 
     /// <summary>What it does of itself, in the background, is ended before it goes.</summary>
     public Func<Task>? Stop { get; init; }

@@ -37,7 +37,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         if (sizeBytes == 0 || sizeBytes > below.Bdev.SizeBytes) { throw Failure(Errno.EINVAL, $"bdev '{below.Name}' has {below.Bdev.SizeBytes} bytes: too few"); }
         long fitting = Math.Min(count, below.Bdev.SizeBytes / sizeBytes); // as with SPDK, no more than fit
         if (fitting > MaxSplits) { throw Failure(Errno.EINVAL, $"a bdev has at most {MaxSplits} splits"); }
-        try { return (await SplitAsync(below, sizeBytes, (int)fitting)).Select(b => b.Name); }
+        try { return (await SplitAsync(call, below, sizeBytes, (int)fitting)).Select(b => b.Name); }
         catch (RpcException e) { throw new RpcException(RpcErrorCode.InvalidParams, Failure((Errno)(-e.Code), "").Message, e.Reason); }
     }
 
@@ -54,7 +54,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         static RpcException Failure(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(errno), reason);
     }
 
-    private async Task<List<RegisteredBdev>> SplitAsync(RegisteredBdev below, long sizeBytes, int count)
+    private async Task<List<RegisteredBdev>> SplitAsync(RpcCall call, RegisteredBdev below, long sizeBytes, int count)
     {
         string[] names = [.. Enumerable.Range(0, count).Select(i => string.Create(CultureInfo.InvariantCulture, $"{below.Name}p{i}"))];
         foreach (string name in names) { bdevs.CheckNew(name, Guid.Empty); } // all or none
@@ -66,7 +66,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
             {
                 ["split"] = new Dictionary<string, object> { ["base_bdev"] = below.Name, ["offset_blocks"] = firstByte / below.Bdev.BlockSize },
             };
-            splits.Add(await bdevs.AddAsync(BdevModule.Split, name, Guid.Empty, below.Reactor, below, () => new SplitBdev(below.Bdev, name, firstByte, sizeBytes), Describe));
+            splits.Add(await bdevs.AddAsync(call, BdevModule.Split, name, Guid.Empty, below.Reactor, below, () => new SplitBdev(below.Bdev, name, firstByte, sizeBytes), Describe));
         }
         below.User = new BdevsAbove(bdevs, splits);
         return splits;

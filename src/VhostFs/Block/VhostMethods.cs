@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Linux;
 using VhostFs.Rpc;
 using VhostFs.VhostUser;
@@ -5,7 +6,7 @@ using VhostFs.VhostUser;
 namespace VhostFs.Block;
 
 /// <summary>The vhost_* methods of SPDK's vhost target, for block devices. All their errors have one code, and the errno is in the message.</summary>
-internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log)
+internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notifications notifications, IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log)
 {
     private const string Transport = "vhost_user_blk";
 
@@ -24,6 +25,10 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         ["vhost_get_controllers"] = turn.Whole(GetAsync),
         ["vhost_delete_controller"] = DeleteAsync,
     };
+
+    /// <summary>What makes all of them again.</summary>
+    public IEnumerable<JsonObject> SavedCalls() => _controllers.Where(c => c.Bdev is not null).Select(c => SavedCall.Of("vhost_create_blk_controller",
+        new JsonObject { ["ctrlr"] = c.Name, ["dev_name"] = c.Bdev!.Name, ["cpumask"] = MaskOf(c), ["readonly"] = c.IsReadOnly }));
 
     /// <summary>The end: all of them at the same time.</summary>
     public async Task StopAsync()
@@ -50,6 +55,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         if (started != Errno.None) { throw Failure(started, $"cannot listen on {controller.SocketPath}: {started}"); }
         bdev.User = controller;
         _controllers.Add(controller);
+        notifications.Add("vhost_controller_register", name);
         return true;
     }
 
@@ -82,6 +88,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         if (await controller.SessionAsync() is not null) { return false; }
         await controller.StopAsync();
         _controllers.Remove(controller);
+        notifications.Add("vhost_controller_unregister", name);
         return true;
     }
 
@@ -91,7 +98,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         return new Dictionary<string, object>
         {
             ["ctrlr"] = controller.Name,
-            ["cpumask"] = CpuMask.Format(reactors.Index().First(r => r.Item == controller.Reactor).Index),
+            ["cpumask"] = MaskOf(controller),
             ["delay_base_us"] = 0,
             ["iops_threshold"] = 60000,
             ["socket"] = controller.SocketPath,
@@ -113,6 +120,8 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,
     };
+
+    private string MaskOf(BlkController controller) => CpuMask.Format(reactors.Index().First(r => r.Item == controller.Reactor).Index);
 
     // A controller runs where its bdev does; the mask must name reactors that there are.
     private void CheckMask(string? text)
