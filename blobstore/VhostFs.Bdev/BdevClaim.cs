@@ -1,10 +1,11 @@
 namespace VhostFs.Bdev;
 
 /// <summary>The exclusive right to write to one bdev, inside this process.</summary>
-internal sealed class BdevClaim
+public sealed class BdevClaim
 {
     private string? _owner;
 
+    /// <summary>False: <paramref name="owner"/> has it.</summary>
     public bool TryTake(string claimant, out string owner)
     {
         ArgumentException.ThrowIfNullOrEmpty(claimant);

@@ -101,6 +101,12 @@ public sealed class Pool
         return written == Errno.None ? await OpenAsync(bdev, new PoolOptions()) : $"formatting {bdev.Name} failed: {written}";
     }
 
+    /// <summary>Whether a bdev holds a pool, of whatever version and in whatever state. Changes nothing.</summary>
+    public static async IoTask<bool> IsOnAsync(IBdev bdev) => bdev.SizeBytes >= PoolGeometry.MinDeviceBytes && await SuperblockStore.ReadAsync(bdev) is not null;
+
+    /// <summary>Makes a bdev one that holds no pool; the pool is not open. Content stays on it, and nothing leads there.</summary>
+    public static IoTask<Errno> EraseAsync(IBdev bdev) => SuperblockStore.EraseAsync(bdev);
+
     public static async IoTask<OpenResult<Pool>> OpenAsync(IBdev bdev, PoolOptions options)
     {
         if (await SuperblockStore.ReadAsync(bdev) is not { } superblock) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }

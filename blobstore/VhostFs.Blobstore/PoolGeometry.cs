@@ -63,10 +63,11 @@ internal readonly record struct PoolGeometry(
     public const long MinDeviceBytes = 8L << 20;
     private const int Anchor0Blocks = 256;
 
+    /// <summary>What a wish comes to; whether that can be is <see cref="IsPlausible"/>.</summary>
     public static PoolGeometry For(long deviceBytes, FormatOptions options)
     {
         ulong deviceBlocks = (ulong)deviceBytes / BlobData.BlockBytes;
-        int clusterBlocks = options.ClusterBytes > 0 ? options.ClusterBytes / BlobData.BlockBytes : deviceBytes < (256L << 20) ? 32 : 256;
+        int clusterBlocks = options.ClusterBytes > 0 ? Math.Max(options.ClusterBytes / BlobData.BlockBytes, 1) : deviceBytes < (256L << 20) ? 32 : 256;
         var anchor = new Anchor(2, Anchor0Blocks);
         ulong nodesFirst = Align(anchor.FirstBlock + Anchor0Blocks, NodePage.Blocks);
         // One ClusterRun item of 36 bytes per cluster at the very worst, twice (copy-on-write), half-full nodes, and a floor for the catalogue.

@@ -63,7 +63,10 @@ internal static class SuperblockStore
         using var list = new IoVecList(1);
         list.Add(memory.Vec);
         ulong blocks = (ulong)bdev.SizeBytes / BlockBytes;
-        foreach (ulong block in new[] { 0UL, 1UL, blocks - 2, blocks - 1 })
+        var copies = new HashSet<ulong> { 0, 1, blocks - 2, blocks - 1 };
+        // A pool that is smaller than its device has the last two where it ends.
+        if (await ReadAsync(bdev) is { Geometry.DeviceBlocks: var ends } && ends >= 4 && ends < blocks) { copies.UnionWith([ends - 2, ends - 1]); }
+        foreach (ulong block in copies)
         {
             IoResult written = await bdev.WriteAsync((long)block * BlockBytes, list.View());
             if (written.IsError) { return written.Errno; }

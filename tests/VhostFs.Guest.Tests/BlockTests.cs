@@ -66,15 +66,38 @@ public class BlockTests
     [Fact]
     public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--smp", "2", "--queues", "2"]);
 
-    // The daemon dies whenever the guest has just begun to write again.
+    [Fact]
+    public void A_guest_at_work_on_a_logical_volume_goes_on_after_kill_9()
+    {
+        using var daemon = new BlockDaemon();
+        string file = daemon["disk.img"];
+        using (FileStream made = File.Create(file)) { made.SetLength(96 << 20); }
+        daemon.Make("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
+        daemon.Call("bdev_lvol_create_lvstore", """{"bdev_name":"F0","lvs_name":"lvs0"}""");
+        daemon.Call("bdev_lvol_create", """{"lvol_name":"root","size_in_mib":32,"lvs_name":"lvs0"}""");
+        daemon.Make("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"lvs0/root"}""");
+        KillUnderWork(daemon, Guest.Trixie);
+        daemon.Stop();
+        Finished check = Command.Run(Repository.Daemon, ["check", file]);
+        Assert.True(check.ExitStatus == 0, check.Output);
+    }
+
     private static void KillUnderWork(string[] machine)
     {
-        const int rounds = 5;
         using var daemon = new BlockDaemon();
         string file = daemon["disk.img"];
         using (FileStream made = File.Create(file)) { made.SetLength(32 << 20); }
         daemon.Make("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
         daemon.Make("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"F0"}""");
+        int last = KillUnderWork(daemon, machine);
+        daemon.Stop();
+        Verify(last, file);
+    }
+
+    /// <summary>The daemon dies whenever the guest has just begun to write again. Returns what the disk is full of at the end.</summary>
+    private static int KillUnderWork(BlockDaemon daemon, string[] machine)
+    {
+        const int rounds = 5;
         int kills = 0;
         using Command guest = daemon.Boot(["vm1"], machine, $"for i in $(seq {rounds}); do blk-check fill $i /dev/vda && blk-check verify $i /dev/vda || exit 1; done", ["--reconnect", "1"], onLine: line =>
         {
@@ -85,8 +108,7 @@ public class BlockTests
         Finished run = guest.Wait(TimeSpan.FromMinutes(3));
         Assert.True(run.ExitStatus == 0, run.Output + run.Error);
         Assert.Equal(rounds - 1, kills);
-        daemon.Stop();
-        Verify(rounds, file);
+        return rounds;
     }
 
     private static void FillAndCheck(string[] machine, int blockSize)

@@ -3,8 +3,6 @@ using System.Text;
 using System.Text.Json.Nodes;
 using VhostFs.Block;
 using VhostFs.Linux;
-using VhostFs.Reactor;
-using VhostFs.Rpc;
 
 namespace VhostFs.ProgramTests;
 
@@ -13,29 +11,13 @@ public sealed class BlockRpcTests : IDisposable
 {
     private const string Uuid0 = "00000000-0000-4000-8000-000000000000", Uuid1 = "00000000-0000-4000-8000-000000000001";
     private readonly TemporaryDirectory _directory = new();
-    private readonly StringWriter _log = new();
-    private readonly Reactor.Reactor[] _reactors = [new(Ring.Create(64), "0"), new(Ring.Create(64), "1")];
-    private readonly BlockTarget _target;
-    private readonly RpcServer _server;
-    private int _id;
+    private readonly RpcTarget _target;
 
-    public BlockRpcTests()
-    {
-        foreach (Reactor.Reactor reactor in _reactors) { reactor.Start(); }
-        Directory.CreateDirectory(_directory["sockets"]);
-        var log = new Log(TextWriter.Synchronized(_log), LogLevel.Debug);
-        _target = new BlockTarget(_reactors, _directory["sockets"], log);
-        Assert.Equal(Errno.None, RpcServer.Start(_directory["s"], new Dictionary<string, RpcMethod>(_target.Methods, StringComparer.Ordinal), log, out RpcServer? server));
-        _server = server!;
-    }
+    public BlockRpcTests() => _target = new RpcTarget(_directory);
 
     public void Dispose()
     {
-        _server.Dispose();
-        _target.StopAsync().GetAwaiter().GetResult();
-        foreach (Reactor.Reactor reactor in _reactors) { reactor.Dispose(); }
-        Assert.Empty(Directory.EnumerateFileSystemEntries(_directory["sockets"]));
-        Assert.DoesNotContain("a bug", _log.ToString(), StringComparison.Ordinal);
+        _target.Dispose();
         _directory.Dispose();
     }
 
@@ -258,7 +240,7 @@ public sealed class BlockRpcTests : IDisposable
     public async Task A_reason_that_a_client_cannot_be_told_is_in_the_log()
     {
         await CallAsync("bdev_malloc_create", """{"num_blocks":8,"block_size":512,"nam":"x"}""");
-        Assert.Contains("bdev_malloc_create: unknown parameter 'nam'; did you mean 'name'?", _log.ToString(), StringComparison.Ordinal);
+        Assert.Contains("bdev_malloc_create: unknown parameter 'nam'; did you mean 'name'?", _target.Log, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -293,7 +275,7 @@ public sealed class BlockRpcTests : IDisposable
         if (isMask) { Assert.Equal(expected, mask); }
     }
 
-    private static string Error(int code, string message) => $"#{code} {message}";
+    private static string Error(int code, string message) => RpcTarget.Error(code, message);
 
     private string Controllers(string name, string bdev, string sessions = "") =>
         $$$"""[{"ctrlr":"{{{name}}}","cpumask":"0x1","delay_base_us":0,"iops_threshold":60000,"socket":"{{{_directory["sockets/" + name]}}}","sessions":[{{{sessions}}}],"backend_specific":{"block":{"readonly":false,"bdev":"{{{bdev}}}","transport":"vhost_user_blk"} } }]""";
@@ -308,28 +290,9 @@ public sealed class BlockRpcTests : IDisposable
          "driver_specific":{{{details}}} }
         """;
 
-    /// <summary>Each call in turn; an expected answer is a result, or <see cref="Error"/>.</summary>
-    private async Task PlayAsync(params (string Method, string Parameters, string Expected)[] script)
-    {
-        foreach ((string method, string parameters, string expected) in script)
-        {
-            JsonNode answer = await CallAsync(method, parameters);
-            string got = answer["error"] is { } error ? Error(error["code"]!.GetValue<int>(), error["message"]!.GetValue<string>()) : answer["result"]!.ToJsonString();
-            bool isSame = expected.StartsWith('#') || got.StartsWith('#') ? got == expected : JsonNode.DeepEquals(JsonNode.Parse(expected), answer["result"]);
-            Assert.True(isSame, $"{method} {parameters}\nanswers  {got}\nand not  {expected}\n{_log}");
-        }
-    }
+    private Task PlayAsync(params (string Method, string Parameters, string Expected)[] script) => _target.PlayAsync(script);
 
-    private async Task<JsonNode> CallAsync(string method, string parameters)
-    {
-        using Socket client = Connect(_directory["s"]);
-        // As rpc.py writes: indented, and without a line end.
-        string request = new JsonObject { ["jsonrpc"] = "2.0", ["method"] = method, ["id"] = ++_id, ["params"] = JsonNode.Parse(parameters) }.ToJsonString(new System.Text.Json.JsonSerializerOptions { WriteIndented = true });
-        await SendAsync(client, request);
-        JsonNode answer = JsonNode.Parse(await ReadOnceAsync(client))!;
-        Assert.Equal(_id, answer["id"]!.GetValue<int>());
-        return answer;
-    }
+    private Task<JsonNode> CallAsync(string method, string parameters) => _target.CallAsync(method, parameters);
 
     private async Task ExchangeAsync(string request, string answer)
     {

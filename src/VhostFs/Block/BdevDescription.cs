@@ -9,12 +9,12 @@ internal static class BdevDescription
     private static readonly string[] s_notSupportedEither =
         ["zcopy", "get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole", "seek_data", "copy", "nvme_iov_md"];
 
-    public static Dictionary<string, object> Of(RegisteredBdev bdev)
+    public static async Task<Dictionary<string, object>> OfAsync(RegisteredBdev bdev)
     {
         var shown = new Dictionary<string, object>
         {
             ["name"] = bdev.Name,
-            ["aliases"] = new[] { bdev.Uuid },
+            ["aliases"] = bdev.Alias is { } alias ? new[] { alias } : new[] { bdev.Uuid },
             ["product_name"] = ProductName(bdev.Module),
             ["block_size"] = bdev.Bdev.BlockSize,
             ["num_blocks"] = bdev.Bdev.SizeBytes / bdev.Bdev.BlockSize,
@@ -25,7 +25,7 @@ internal static class BdevDescription
         if (bdev.User is not null) { shown["claim_type"] = "exclusive_write"; }
         shown["zoned"] = false;
         shown["supported_io_types"] = IoTypes(bdev.Bdev);
-        shown["driver_specific"] = bdev.Details?.Invoke() ?? new Dictionary<string, object>();
+        shown["driver_specific"] = bdev.Details is { } details ? await details() : new Dictionary<string, object>();
         return shown;
     }
 
@@ -44,6 +44,7 @@ internal static class BdevDescription
         BdevModule.Null => "Null disk",
         BdevModule.Aio => "AIO disk",
         BdevModule.Uring => "URING bdev",
+        BdevModule.Lvol => "Logical Volume",
         BdevModule.Error => "Error Injection Disk",
         _ => module,
     };

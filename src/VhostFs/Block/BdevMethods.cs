@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -35,6 +36,8 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
         ["bdev_get_bdevs"] = GetAsync,
+        ["bdev_examine"] = turn.Whole(ExamineAsync),
+        ["bdev_wait_for_examine"] = turn.Whole(WaitForExamineAsync),
         ["bdev_malloc_create"] = turn.Whole(CreateMallocAsync),
         ["bdev_malloc_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Malloc)),
         ["bdev_null_create"] = turn.Whole(CreateNullAsync),
@@ -55,6 +58,10 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         ["bdev_passthru_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Passthru)),
     };
 
+    /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
+    public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Creation is not null).Select(b => b.Creation!.ToJson(b))
+        .Append(new SavedCall("bdev_wait_for_examine", []).ToJson());
+
     // With a time-out it waits for a bdev that another call is to make, and lets that one have its turn.
     private async Task<object?> GetAsync(RpcCall call)
     {
@@ -62,15 +69,31 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         string? name = parameters.OptionalText("name");
         ulong timeoutMs = parameters.OptionalNumber("timeout", int.MaxValue) ?? 0;
         parameters.End();
-        if (name is null) { return await turn.RunAsync(() => Task.FromResult(bdevs.All.Select(BdevDescription.Of).ToArray())); }
+        if (name is null) { return await turn.RunAsync(() => Task.WhenAll(bdevs.All.Select(BdevDescription.OfAsync))); }
         using var patience = new CancellationTokenSource(TimeSpan.FromMilliseconds(timeoutMs));
         while (true)
         {
-            (RegisteredBdev? bdev, Task added) = await turn.RunAsync(() => Task.FromResult((bdevs.Find(name), bdevs.Added)));
-            if (bdev is not null) { return new[] { BdevDescription.Of(bdev) }; }
+            (Dictionary<string, object>? bdev, Task added) = await turn.RunAsync(async () => (bdevs.Find(name) is { } found ? await BdevDescription.OfAsync(found) : null, bdevs.Added));
+            if (bdev is not null) { return new[] { bdev }; }
             try { await added.WaitAsync(timeoutMs == 0 ? new CancellationToken(canceled: true) : patience.Token); }
             catch (OperationCanceledException) { throw RpcException.Of(Errno.ENODEV, $"there is no bdev '{name}'"); }
         }
+    }
+
+    // Every bdev is looked at before the call that makes it is answered.
+    private async Task<object?> ExamineAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        RegisteredBdev bdev = Find(parameters.Text("name"));
+        parameters.End();
+        await bdevs.Examine(bdev);
+        return true;
+    }
+
+    private static Task<object?> WaitForExamineAsync(RpcCall call)
+    {
+        new RpcParameters(call, new RpcRefusal(RpcErrorCode.InvalidParams, "bdev_wait_for_examine requires no parameters")).End();
+        return Task.FromResult<object?>(true);
     }
 
     private async Task<object?> CreateMallocAsync(RpcCall call)
@@ -81,7 +104,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         parameters.Ignore("optimal_io_boundary", "numa_id");
         parameters.End();
         name = CheckName(name ?? NextMallocName());
-        await bdevs.CreateAsync(BdevModule.Malloc, name, uuid, _ => new MallocBdev(name, sizeBytes, blockSize));
+        await bdevs.CreateAsync(call, BdevModule.Malloc, name, uuid, _ => new MallocBdev(name, sizeBytes, blockSize));
         return name;
     }
 
@@ -92,7 +115,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         (long sizeBytes, int blockSize, Guid uuid) = ReadDisk(parameters);
         parameters.Ignore("preferred_write_granularity", "preferred_write_alignment", "optimal_write_size", "preferred_unmap_granularity", "preferred_unmap_alignment");
         parameters.End();
-        await bdevs.CreateAsync(BdevModule.Null, name, uuid, _ => new NullBdev(name, sizeBytes, blockSize));
+        await bdevs.CreateAsync(call, BdevModule.Null, name, uuid, _ => new NullBdev(name, sizeBytes, blockSize));
         return name;
     }
 
@@ -125,7 +148,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
                 ["fallocate"] = asksForFallocate,
             },
         };
-        await OpenAsync(BdevModule.Aio, uuid, options, Describe);
+        await OpenAsync(call, BdevModule.Aio, uuid, options, Describe);
         return name;
     }
 
@@ -136,13 +159,13 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         UringBdevOptions options = ReadFile(parameters, name);
         Guid uuid = parameters.Uuid("uuid");
         parameters.End();
-        try { await OpenAsync(BdevModule.Uring, uuid, options, _ => new Dictionary<string, object> { ["uring"] = new Dictionary<string, object> { ["filename"] = options.Path } }); }
+        try { await OpenAsync(call, BdevModule.Uring, uuid, options, _ => new Dictionary<string, object> { ["uring"] = new Dictionary<string, object> { ["filename"] = options.Path } }); }
         catch (RpcException e) { throw new RpcException(RpcErrorCode.InternalError, "Unable to create URING bdev.", e.Reason); }
         return name;
     }
 
-    private Task<RegisteredBdev> OpenAsync(string module, Guid uuid, UringBdevOptions options, Func<IBdev, object> details) =>
-        bdevs.CreateAsync(module, options.Name, uuid, reactor => UringBdev.Open(reactor.Ring, options), details);
+    private Task<RegisteredBdev> OpenAsync(RpcCall call, string module, Guid uuid, UringBdevOptions options, Func<IBdev, object> details) =>
+        bdevs.CreateAsync(call, module, options.Name, uuid, reactor => UringBdev.Open(reactor.Ring, options), details);
 
     private async Task<object?> RescanAsync(RpcCall call, string module)
     {
@@ -185,7 +208,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
                 ["p99_write_latency"] = write.P99Us,
             },
         };
-        await bdevs.StackAsync(BdevModule.Delay, name, uuid, below, Make, Describe);
+        await bdevs.StackAsync(call, BdevModule.Delay, name, uuid, below, Make, Describe);
         return name;
     }
 
@@ -197,7 +220,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         parameters.End();
         RegisteredBdev below = Find(baseName);
         string name = $"EE_{below.Name}";
-        await bdevs.StackAsync(BdevModule.Error, name, uuid, below, () => new ErrorBdev(below.Bdev, name) { OwnsInner = false },
+        await bdevs.StackAsync(call, BdevModule.Error, name, uuid, below, () => new ErrorBdev(below.Bdev, name) { OwnsInner = false },
             _ => new Dictionary<string, object> { ["error_disk"] = new Dictionary<string, object> { ["base_bdev"] = below.Name } });
         return true;
     }
@@ -228,7 +251,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         Guid uuid = parameters.Uuid("uuid");
         parameters.End();
         RegisteredBdev below = Find(baseName);
-        await bdevs.StackAsync(BdevModule.Passthru, name, uuid, below, () => new PassthruBdev(below.Bdev, name) { OwnsInner = false },
+        await bdevs.StackAsync(call, BdevModule.Passthru, name, uuid, below, () => new PassthruBdev(below.Bdev, name) { OwnsInner = false },
             _ => new Dictionary<string, object> { ["passthru"] = new Dictionary<string, object> { ["name"] = name, ["base_bdev_name"] = below.Name } });
         return name;
     }

@@ -7,7 +7,7 @@ namespace VhostFs.Block;
 
 /// <summary>All bdevs by name and by UUID, and the one place that says who uses which.</summary>
 /// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or a bdev above it.</remarks>
-internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
+internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
     private readonly List<RegisteredBdev> _bdevs = [];
     private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -19,21 +19,25 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     /// <summary>Completes when there is one more.</summary>
     public Task Added => _added.Task;
 
-    public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
+    /// <summary>Looks at a bdev that has appeared, and may make others of what it finds there.</summary>
+    public Func<RegisteredBdev, Task> Examine { get; set; } = static _ => Task.CompletedTask;
+
+    /// <summary>By name, by alias or by UUID.</summary>
+    public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid || b.Alias == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Makes a bdev that stands on nothing, on the reactor whose turn it is.</summary>
     /// <exception cref="RpcException">It cannot be made.</exception>
-    public Task<RegisteredBdev> CreateAsync(string module, string name, Guid uuid, Func<Reactor.Reactor, IBdev> make, Func<IBdev, object>? details = null)
+    public Task<RegisteredBdev> CreateAsync(RpcCall call, string module, string name, Guid uuid, Func<Reactor.Reactor, IBdev> make, Func<IBdev, object>? details = null)
     {
         Reactor.Reactor reactor = reactors[_dealt++ % reactors.Count];
-        return AddAsync(module, name, uuid, reactor, null, () => make(reactor), details);
+        return AddAsync(call, module, name, uuid, reactor, null, () => make(reactor), details);
     }
 
     /// <summary>Makes a bdev on another one, which it then has to itself.</summary>
-    public async Task<RegisteredBdev> StackAsync(string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
+    public async Task<RegisteredBdev> StackAsync(RpcCall call, string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
     {
         if (below.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{below.Name}' is used by {user}"); }
-        RegisteredBdev added = await AddAsync(module, name, uuid, below.Reactor, below, make, details);
+        RegisteredBdev added = await AddAsync(call, module, name, uuid, below.Reactor, below, make, details);
         below.User = $"bdev {name}";
         return added;
     }
@@ -43,7 +47,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
     {
         RegisteredBdev? below = top is BdevDecorator decorator ? Borrow(decorator.Inner, reactor) : null;
         if (below is not null) { below.User = $"bdev {top.Name}"; }
-        Add(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
+        Present(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
     }
 
     /// <summary>Takes it away; its user must be gone.</summary>
@@ -66,7 +70,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
         return _bdevs[^1];
     }
 
-    private async Task<RegisteredBdev> AddAsync(string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
+    private async Task<RegisteredBdev> AddAsync(RpcCall call, string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
     {
         if (name.Length == 0) { throw RpcException.Of(Errno.EINVAL, "a bdev needs a name"); }
         if (Find(name) is not null) { throw RpcException.Of(Errno.EEXIST, $"there is a bdev '{name}' already"); }
@@ -74,14 +78,18 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
         IBdev bdev;
         try { bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(make())); }
         catch (BdevException e) { throw RpcException.Of(e.Errno, e.Message); }
-        var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => details(bdev) };
-        Add(added);
+        var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => Task.FromResult(details(bdev)) };
+        added.Creation = SavedCall.Of(call, added);
+        Present(added);
+        await Examine(added);
         return added;
     }
 
-    private void Add(RegisteredBdev bdev)
+    /// <summary>One that somebody else has made; its name and UUID are free.</summary>
+    public void Present(RegisteredBdev bdev)
     {
         _bdevs.Add(bdev);
+        notifications.Add("bdev_register", bdev.Name);
         TaskCompletionSource added = _added;
         _added = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         added.SetResult();
@@ -89,12 +97,14 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 
     private async Task RemoveAsync(RegisteredBdev bdev)
     {
+        if (bdev.BeforeRemoval is { } close) { await close(); }
         await bdev.Reactor.InvokeAsync(() =>
         {
             bdev.Bdev.Dispose();
             return new IoTask<bool>(true);
         });
         _bdevs.Remove(bdev);
+        notifications.Add("bdev_unregister", bdev.Name);
         if (bdev.Below is { } below) { below.User = null; }
     }
 
@@ -112,7 +122,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors)
 /// <summary>The words in the names of bdev RPCs.</summary>
 internal static class BdevModule
 {
-    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru";
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol";
 
     /// <summary>From configuration files only.</summary>
     public const string Volatile = "volatile";

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Rpc;
 
@@ -8,21 +8,27 @@ namespace VhostFs.Block;
 internal sealed class BlockTarget
 {
     private readonly ControlTurn _turn = new();
+    private readonly Notifications _notifications = new();
     private readonly BdevRegistry _bdevs;
     private readonly BdevMethods _bdevMethods;
+    private readonly LvolMethods _lvolMethods;
     private readonly VhostMethods _vhostMethods;
+    private readonly FrameworkMethods _frameworkMethods;
 
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
     /// <param name="socketDirectory">Where controllers' sockets appear under their names.</param>
-    public BlockTarget(IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log)
+    /// <param name="stop">A client asks this process to end, as the signal of this name would.</param>
+    public BlockTarget(IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log, Action<string> stop)
     {
-        _bdevs = new BdevRegistry(reactors);
+        _bdevs = new BdevRegistry(reactors, _notifications);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
-        _vhostMethods = new VhostMethods(_bdevs, _turn, reactors, socketDirectory, log);
+        _lvolMethods = new LvolMethods(_bdevs, _turn, log);
+        _vhostMethods = new VhostMethods(_bdevs, _turn, _notifications, reactors, socketDirectory, log);
+        _frameworkMethods = new FrameworkMethods(_turn, _notifications, new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls }, stop);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_vhostMethods.Methods).Append(new KeyValuePair<string, RpcMethod>("spdk_get_version", GetVersionAsync));
+        _bdevMethods.Methods.Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");
@@ -33,16 +39,5 @@ internal sealed class BlockTarget
         await _turn.EndAsync();
         await _vhostMethods.StopAsync();
         await _bdevs.DisposeAsync();
-    }
-
-    /// <summary>The release of SPDK whose methods these are; clients decide by it what they may ask for.</summary>
-    private static Task<object?> GetVersionAsync(RpcCall call)
-    {
-        if (call.Parameters.ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null)) { throw new RpcException(RpcErrorCode.InvalidParams, "spdk_get_version method requires no parameters"); }
-        return Task.FromResult<object?>(new Dictionary<string, object>
-        {
-            ["version"] = "SPDK v25.05.1-vhostfs",
-            ["fields"] = new Dictionary<string, object> { ["major"] = 25, ["minor"] = 5, ["patch"] = 1, ["suffix"] = "-vhostfs" },
-        });
     }
 }

@@ -1,4 +1,5 @@
 using VhostFs.Bdev;
+using VhostFs.Lvol;
 
 namespace VhostFs.Block;
 
@@ -22,8 +23,17 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>Who has it to himself, as messages name him: "controller vm1". Null: it is free.</summary>
     public string? User { get; set; }
 
+    /// <summary>Another name for it (STORE/NAME of a logical volume). Null: none.</summary>
+    public string? Alias => (bdev as LvolBdev)?.Alias;
+
     /// <summary>What only its module knows of it; names as SPDK's bdev_get_bdevs has them. Null: nothing.</summary>
-    public Func<object>? Details { get; init; }
+    public Func<Task<object>>? Details { get; init; }
+
+    /// <summary>The call that makes it again. Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
+    public SavedCall? Creation { get; set; }
+
+    /// <summary>What lives on it, and nowhere else, is closed before it goes.</summary>
+    public Func<Task>? BeforeRemoval { get; set; }
 
     /// <summary>Its own files and sizes belong to a pool of the configuration: it goes when that goes.</summary>
     public bool IsBorrowed { get; init; }

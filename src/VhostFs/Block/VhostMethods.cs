@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Linux;
 using VhostFs.Rpc;
 using VhostFs.VhostUser;
@@ -5,7 +6,7 @@ using VhostFs.VhostUser;
 namespace VhostFs.Block;
 
 /// <summary>The vhost_* methods of SPDK's vhost target, for block devices. All their errors have one code, and the errno is in the message.</summary>
-internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log)
+internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, Notifications notifications, IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log)
 {
     private const string Transport = "vhost_user_blk";
 
@@ -24,6 +25,10 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         ["vhost_get_controllers"] = turn.Whole(GetAsync),
         ["vhost_delete_controller"] = DeleteAsync,
     };
+
+    /// <summary>What makes all of them again.</summary>
+    public IEnumerable<JsonObject> SavedCalls() => _controllers.Select(c => new SavedCall("vhost_create_blk_controller",
+        new JsonObject { ["ctrlr"] = c.Name, ["dev_name"] = c.Bdev.Name, ["cpumask"] = MaskOf(c), ["readonly"] = c.IsReadOnly }).ToJson());
 
     /// <summary>The end: all of them at the same time.</summary>
     public async Task StopAsync()
@@ -51,6 +56,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         if (started != Errno.None) { throw Failure(started, $"cannot listen on {controller.SocketPath}: {started}"); }
         bdev.User = $"controller {name}";
         _controllers.Add(controller);
+        notifications.Add("vhost_controller_register", name);
         return true;
     }
 
@@ -84,6 +90,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         await controller.StopAsync();
         controller.Bdev.User = null;
         _controllers.Remove(controller);
+        notifications.Add("vhost_controller_unregister", name);
         return true;
     }
 
@@ -93,7 +100,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         return new Dictionary<string, object>
         {
             ["ctrlr"] = controller.Name,
-            ["cpumask"] = CpuMask.Format(reactors.Index().First(r => r.Item == controller.Bdev.Reactor).Index),
+            ["cpumask"] = MaskOf(controller),
             ["delay_base_us"] = 0,
             ["iops_threshold"] = 60000,
             ["socket"] = controller.SocketPath,
@@ -115,6 +122,8 @@ internal sealed class VhostMethods(BdevRegistry bdevs, ControlTurn turn, IReadOn
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,
     };
+
+    private string MaskOf(BlkController controller) => CpuMask.Format(reactors.Index().First(r => r.Item == controller.Bdev.Reactor).Index);
 
     // A controller runs where its bdev does; the mask must name reactors that there are.
     private void CheckMask(string? text)

@@ -26,6 +26,9 @@ internal sealed record ServeConfig
     /// <summary>Where the sockets of controllers that clients make appear.</summary>
     public string SocketDirectory { get; init; } = "";
 
+    /// <summary>A file of calls to make at the start, as SPDK's clients save it; empty: none.</summary>
+    public string SavedConfig { get; init; } = "";
+
     /// <summary>Clients are expected: without a control socket there is no point in running.</summary>
     public bool IsBlockTarget { get; init; }
 }

@@ -42,7 +42,7 @@ internal sealed class Daemon
         // Image files and sockets are for this user alone, unless --socket-group says otherwise.
         SocketAccess.SetUmask(Convert.ToInt32("077", 8));
         var daemon = new Daemon(config, log);
-        bool serving = daemon.TryStartReactors() && await daemon.StartAsync() && daemon.TryStartControl();
+        bool serving = daemon.TryStartReactors() && await daemon.StartAsync() && await daemon.TryStartControlAsync(signals.Ask);
         if (serving)
         {
             daemon.PrintOptions(output);
@@ -109,7 +109,7 @@ internal sealed class Daemon
     }
 
     /// <summary>False when a socket was asked for and cannot be had; where none was asked for, guests are served without.</summary>
-    private bool TryStartControl()
+    private async Task<bool> TryStartControlAsync(Action<string> stop)
     {
         if (_config.RpcSocket is null) { return true; }
         bool isAskedFor = _config.IsBlockTarget;
@@ -117,9 +117,15 @@ internal sealed class Daemon
         string? path = _config.RpcSocket.Length > 0 ? _config.RpcSocket : RuntimeDirectory.TryMakePath(out error);
         if (path is not null)
         {
-            _block = new BlockTarget(_reactors, _config.SocketDirectory, _log);
+            _block = new BlockTarget(_reactors, _config.SocketDirectory, _log, stop);
             foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host.Name, host.Bdev, reactor); }
             var methods = new Dictionary<string, RpcMethod>(_block.Methods, StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
+            // Before anybody can ask: whoever connects finds everything there.
+            if (_config.SavedConfig.Length > 0 && await SavedConfig.LoadAsync(_config.SavedConfig, methods, _log) is { } problem)
+            {
+                _log.Error("rpc", problem);
+                return false;
+            }
             Errno started = RpcServer.Start(path, methods, _log, out _control);
             error = started == Errno.EADDRINUSE ? $"somebody listens on {path} already" : $"cannot listen on {path}: {started}";
         }

@@ -22,6 +22,9 @@ internal sealed class Signals : IDisposable
     /// <summary>Completes with the name of the first signal.</summary>
     public Task<string> Stop => _stop.Task;
 
+    /// <summary>A client of the control socket asks for the same.</summary>
+    public void Ask(string name) => _stop.TrySetResult(name);
+
     public void Dispose()
     {
         foreach (PosixSignalRegistration registration in _registrations) { registration.Dispose(); }

@@ -20,6 +20,8 @@ internal sealed class RpcParameters
         foreach (JsonProperty member in call.Parameters.EnumerateObject()) { _given[member.Name] = member.Value; }
     }
 
+    public bool Has(string name) => Find(name) is not null;
+
     public string Text(string name) => OptionalText(name) ?? throw Missing(name);
 
     public string? OptionalText(string name)

@@ -58,7 +58,7 @@ internal static class RpcRequest
         }
         if (!methods.TryGetValue(name.GetString()!, out RpcMethod? method)) { return ErrorNode(id, RpcErrorCode.MethodNotFound, "Method not found"); }
 #pragma warning disable CA1031 // whatever escapes is a bug of that method: it must not end the connection of its caller, nor the process
-        try { return new JsonObject { ["jsonrpc"] = Version, ["id"] = Id(id), ["result"] = JsonSerializer.SerializeToNode(await method(new RpcCall(parameters, stream))) }; }
+        try { return new JsonObject { ["jsonrpc"] = Version, ["id"] = Id(id), ["result"] = JsonSerializer.SerializeToNode(await method(new RpcCall(name.GetString()!, parameters, stream))) }; }
         catch (RpcException e)
         {
             if (e.Reason.Length > 0) { log.Info("rpc", $"{name.GetString()}: {e.Reason}"); }

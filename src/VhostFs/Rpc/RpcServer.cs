@@ -5,16 +5,19 @@ using VhostFs.Linux;
 namespace VhostFs.Rpc;
 
 /// <summary>One call on its way to a method.</summary>
-internal sealed class RpcCall(JsonElement parameters, RpcStream stream)
+/// <param name="stream">Null: it came from a file.</param>
+internal sealed class RpcCall(string method, JsonElement parameters, RpcStream? stream)
 {
+    public string Method => method;
+
     /// <summary>An object, a list, null, or undefined when there were none.</summary>
     public JsonElement Parameters => parameters;
 
     /// <summary>A descriptor that came with the request; the method owns it. Null: there is none.</summary>
-    public SafeFd? TakeDescriptor() => stream.TakeDescriptor();
+    public SafeFd? TakeDescriptor() => stream?.TakeDescriptor();
 
     /// <summary>Ends the connection that the call came by, at any time from then on.</summary>
-    public void CloseConnection() => stream.Dispose();
+    public void CloseConnection() => stream?.Dispose();
 }
 
 /// <summary>A method: returns what goes into <c>result</c>, or throws <see cref="RpcException"/>.</summary>

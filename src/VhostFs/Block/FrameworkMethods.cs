@@ -1,0 +1,90 @@
+using System.Text.Json.Nodes;
+using VhostFs.Rpc;
+
+namespace VhostFs.Block;
+
+/// <summary>What clients ask of the process as a whole: its configuration (save_config), what has happened, and its end.</summary>
+internal sealed class FrameworkMethods(ControlTurn turn, Notifications notifications, IReadOnlyDictionary<string, Func<IEnumerable<JsonObject>>> subsystems, Action<string> stop)
+{
+    private static readonly RpcRefusal s_wrong = new(RpcErrorCode.InvalidParams, "Invalid parameters");
+
+    private static readonly Dictionary<string, bool> s_signals = new(StringComparer.Ordinal)
+    {
+        ["SIGINT"] = true,
+        ["SIGTERM"] = true,
+        ["SIGQUIT"] = true,
+        ["SIGHUP"] = true,
+        ["SIGKILL"] = false,
+    };
+
+    public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
+    {
+        ["framework_wait_init"] = WaitInitAsync,
+        ["framework_get_subsystems"] = GetSubsystemsAsync,
+        ["framework_get_config"] = turn.Whole(GetConfigAsync),
+        ["notify_get_types"] = GetTypesAsync,
+        ["notify_get_notifications"] = GetNotificationsAsync,
+        ["spdk_get_version"] = GetVersionAsync,
+        ["spdk_kill_instance"] = KillAsync,
+    };
+
+    // Whoever can ask finds everything there.
+    private static Task<object?> WaitInitAsync(RpcCall call)
+    {
+        new RpcParameters(call, s_wrong).End();
+        return Task.FromResult<object?>(true);
+    }
+
+    private Task<object?> GetSubsystemsAsync(RpcCall call)
+    {
+        new RpcParameters(call, s_wrong).End();
+        return Task.FromResult<object?>(subsystems.Keys.Select((name, i) => new Dictionary<string, object> { ["subsystem"] = name, ["depends_on"] = i == 0 ? [] : new[] { subsystems.Keys.First() } }).ToArray());
+    }
+
+    private Task<object?> GetConfigAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        string name = parameters.Text("name");
+        parameters.End();
+        return subsystems.TryGetValue(name, out Func<IEnumerable<JsonObject>>? calls)
+            ? Task.FromResult<object?>(calls().ToArray())
+            : throw new RpcException(RpcErrorCode.InvalidParams, $"Subsystem '{name}' not found");
+    }
+
+    private static Task<object?> GetTypesAsync(RpcCall call)
+    {
+        new RpcParameters(call, s_wrong).End();
+        return Task.FromResult<object?>(Notifications.Types);
+    }
+
+    private Task<object?> GetNotificationsAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        ulong first = parameters.OptionalNumber("id") ?? 0;
+        int most = (int)Math.Min(parameters.OptionalNumber("max") ?? Notifications.Kept, Notifications.Kept);
+        parameters.End();
+        return Task.FromResult<object?>(notifications.From(first, most).Select(n => new Dictionary<string, object> { ["type"] = n.Type, ["ctx"] = n.Context, ["id"] = n.Id }).ToArray());
+    }
+
+    /// <summary>The release of SPDK whose methods these are; clients decide by it what they may ask for.</summary>
+    private static Task<object?> GetVersionAsync(RpcCall call)
+    {
+        if (call.Parameters.ValueKind is not (System.Text.Json.JsonValueKind.Undefined or System.Text.Json.JsonValueKind.Null)) { throw new RpcException(RpcErrorCode.InvalidParams, "spdk_get_version method requires no parameters"); }
+        return Task.FromResult<object?>(new Dictionary<string, object>
+        {
+            ["version"] = "SPDK v25.05.1-vhostfs",
+            ["fields"] = new Dictionary<string, object> { ["major"] = 25, ["minor"] = 5, ["patch"] = 1, ["suffix"] = "-vhostfs" },
+        });
+    }
+
+    private Task<object?> KillAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        bool isOrderly = parameters.Choice("sig_name", s_signals);
+        string name = parameters.Text("sig_name");
+        parameters.End();
+        if (isOrderly) { stop(name); }
+        else { System.Diagnostics.Process.GetCurrentProcess().Kill(); }
+        return Task.FromResult<object?>(true);
+    }
+}
