@@ -4,7 +4,7 @@ namespace VhostFs.Reactor;
 
 /// <summary>One thread and everything it waits for. Code on a reactor needs no locks: it runs on no other thread.</summary>
 /// <remarks>
-/// One turn: submit, wait, completions, timers, posted work, mailbox, turn-end work. Each phase is bounded; what is left over is done
+/// One turn: submit, wait, completions, timers, posted work, messages, mailbox, turn-end work. Each phase is bounded; what is left over is done
 /// in the next turn, which then does not wait. A reactor belongs to the thread that ran it first.
 /// </remarks>
 public sealed class Reactor : IDisposable
@@ -21,6 +21,7 @@ public sealed class Reactor : IDisposable
     private readonly Func<bool> _isWanted;
     private readonly Queue<IoContinuation> _posted = new();
     private readonly Queue<IoContinuation> _turnEnd = new();
+    private readonly MessageList _messages = new();
     private readonly Mailbox _mailbox = new();
     private readonly HashSet<IInvocation> _invocations = [];
     private Thread? _thread;
@@ -32,7 +33,7 @@ public sealed class Reactor : IDisposable
         _driver = driver;
         Name = name;
         NowNs = driver.NowNs;
-        _isWanted = () => _driver.IsReady || !_mailbox.IsEmpty || _stopping;
+        _isWanted = () => _driver.IsReady || !_messages.IsEmpty || !_mailbox.IsEmpty || _stopping;
     }
 
     /// <summary>An exception escaped a continuation: a bug of ours. With a handler the loop goes on; without, the process ends.</summary>
@@ -146,6 +147,13 @@ public sealed class Reactor : IDisposable
         return true;
     }
 
+    /// <summary>From any thread: <paramref name="message"/> is received by this reactor, after those that the thread sent before. Takes no lock and allocates nothing, for what
+    /// is sent with every request. Of a reactor that has stopped nobody receives anything.</summary>
+    public void Send(ReactorMessage message)
+    {
+        if (_messages.Add(message)) { _driver.Wake(); }
+    }
+
     /// <summary>From other threads: runs <paramref name="work"/> on this reactor. Cancelled when the reactor stops first.</summary>
     public Task<T> InvokeAsync<T>(Func<IoTask<T>> work)
     {
@@ -184,7 +192,7 @@ public sealed class Reactor : IDisposable
 
     private bool Turn(bool wait)
     {
-        bool idle = _posted.Count == 0 && _turnEnd.Count == 0 && _mailbox.IsEmpty && !_stopping;
+        bool idle = _posted.Count == 0 && _turnEnd.Count == 0 && _messages.IsEmpty && _mailbox.IsEmpty && !_stopping;
         int ran = wait && idle ? WaitForWork() : _driver.Poll(0);
         NowNs = _driver.NowNs;
         if (_timers.Count > 0) { ran += _timers.RunDue(NowNs); }
@@ -193,6 +201,7 @@ public sealed class Reactor : IDisposable
             ran++;
             _posted.Dequeue().Continue();
         }
+        if (!_messages.IsEmpty) { ran += _messages.ReceiveAll(); }
         for (int left = MaxMailboxPerTurn; left > 0 && !_mailbox.IsEmpty && _mailbox.TryTake(out Action? work); left--)
         {
             ran++;
@@ -231,7 +240,7 @@ public sealed class Reactor : IDisposable
         _timers.CancelAll();
         (_driver as Ring)?.Drain(); // on this thread: it is the only one that may
         int turns = 0;
-        while ((_posted.Count > 0 || _turnEnd.Count > 0 || !_mailbox.IsEmpty) && turns++ < MaxStopTurns) { Turn(wait: false); }
+        while ((_posted.Count > 0 || _turnEnd.Count > 0 || !_messages.IsEmpty || !_mailbox.IsEmpty) && turns++ < MaxStopTurns) { Turn(wait: false); }
         foreach (IInvocation invocation in _invocations.ToArray()) { invocation.Cancel(); }
         _invocations.Clear();
     }
