@@ -10,6 +10,7 @@ internal sealed class ScsiTarget
 {
     private readonly List<ScsiNexus> _nexuses = [];
     private readonly Action<long> _onResized;
+    private readonly Action<ScsiTarget> _tellResized;
 
     /// <param name="resized">After the unit attention has been raised.</param>
     public ScsiTarget(int number, IBdev bdev, Guid uuid, Action<ScsiTarget> resized)
@@ -18,11 +19,8 @@ internal sealed class ScsiTarget
         Bdev = bdev;
         Uuid = uuid;
         Reservations = new ScsiReservations(this);
-        _onResized = _ =>
-        {
-            Raise(ScsiUnitAttention.CapacityChanged);
-            resized(this);
-        };
+        _tellResized = resized;
+        _onResized = _ => Resize();
         bdev.Resized += _onResized;
     }
 
@@ -88,6 +86,13 @@ internal sealed class ScsiTarget
     {
         WantsWriteCache = true;
         Raise(ScsiUnitAttention.Reset);
+    }
+
+    /// <summary>The bdev has another size.</summary>
+    public void Resize()
+    {
+        Raise(ScsiUnitAttention.CapacityChanged);
+        _tellResized(this);
     }
 
     /// <summary>The bdev is let go.</summary>

@@ -38,6 +38,13 @@ public sealed class ScsiTargets
         return await target.Tasks.WaitAsync(default);
     }
 
+    /// <summary>For a bdev that does not say itself that its size has changed.</summary>
+    /// <param name="bdev">As it was added; the target may be another one by now.</param>
+    public void Resized(int number, IBdev bdev)
+    {
+        if (_targets[number] is { } target && target.Bdev == bdev) { target.Resize(); }
+    }
+
     /// <summary>The end of the controller, with nobody connected.</summary>
     public void Close()
     {

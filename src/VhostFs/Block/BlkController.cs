@@ -1,40 +1,24 @@
-using VhostFs.Hosting;
-using VhostFs.Linux;
-using VhostFs.Reactor;
+using System.Text.Json.Nodes;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
 
-/// <summary>A bdev behind a socket of its own name: vhost-user-blk. Lives on the reactor of its bdev.</summary>
-internal sealed class BlkController
+/// <summary>A bdev as a controller: vhost-user-blk. Lives on the reactor of its bdev.</summary>
+internal sealed class BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log) : VhostController(name, bdev.Reactor, socketPath, log)
 {
-    private readonly VhostUserServer _server;
+    public const string Transport = "vhost_user_blk";
 
-    public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
+    public override (string Kind, object Details) Backend =>
+        ("block", new Dictionary<string, object> { ["readonly"] = isReadOnly, ["bdev"] = bdev.Name, ["transport"] = Transport });
+
+    public override async Task StopAsync()
     {
-        Name = name;
-        Bdev = bdev;
-        SocketPath = socketPath;
-        IsReadOnly = isReadOnly;
-        void Write(VhostLogLevel level, string message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
-        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, () => new VhostUserBlkDevice(bdev.Bdev, Write, isReadOnly), Write);
+        await base.StopAsync();
+        bdev.User = null;
     }
 
-    public string Name { get; }
+    public override IEnumerable<SavedCall> SavedCalls(string mask) =>
+        [new SavedCall("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = bdev.Name, ["cpumask"] = mask, ["readonly"] = isReadOnly })];
 
-    public RegisteredBdev Bdev { get; }
-
-    public string SocketPath { get; }
-
-    public bool IsReadOnly { get; }
-
-    public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
-
-    /// <summary>Requests under way finish; then the connection ends and the socket goes away.</summary>
-    public Task StopAsync() => Bdev.Reactor.InvokeAsync(_server.StopAsync);
-
-    /// <summary>Null: nobody is connected.</summary>
-    public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
-
-    private Task<T> OnReactorAsync<T>(Func<T> work) => Bdev.Reactor.InvokeAsync(() => new IoTask<T>(work()));
+    protected override VhostUserDevice NewDevice() => new VhostUserBlkDevice(bdev.Bdev, Write, isReadOnly);
 }
