@@ -82,13 +82,13 @@ public class ScsiTests
         string[] steps = ["plug", "grow", "unplug", "again"];
         int done = 0;
         using Command guest = Boot(daemon, machine, """
-            until() { for i in $(seq 600); do eval "$1" && return; usleep 50000; done; echo "waited in vain for $1"; exit 3; }
+            wait_for() { for i in $(seq 600); do eval "$1" && return; usleep 50000; done; echo "waited in vain for $1"; exit 3; }
             (while [ ! -e /tmp/stop ]; do blk-check mix 5 100 /dev/sda || exit 1; done; touch /tmp/ended) & # goes on all the time
-            echo plug; until '[ -e /dev/sdb ]'; cat /sys/block/sdb/size; blk-check fill 9 /dev/sdb || exit 1
-            echo grow; until '[ "$(cat /sys/block/sdb/size)" = 131072 ]'; blk-check fill 9 /dev/sdb && blk-check verify 9 /dev/sdb || exit 1
-            echo unplug; until '[ ! -e /sys/block/sdb ]'
-            echo again; until '[ -e /dev/sdb ]'; blk-check verify 9 /dev/sdb || exit 1
-            touch /tmp/stop; until '[ -e /tmp/ended ]'
+            echo plug; wait_for '[ -e /dev/sdb ]'; cat /sys/block/sdb/size; blk-check fill 9 /dev/sdb || exit 1
+            echo grow; wait_for '[ "$(cat /sys/block/sdb/size)" = 131072 ]'; blk-check fill 9 /dev/sdb && blk-check verify 9 /dev/sdb || exit 1
+            echo unplug; wait_for '[ ! -e /sys/block/sdb ]'
+            echo again; wait_for '[ -e /dev/sdb ]'; blk-check verify 9 /dev/sdb || exit 1
+            touch /tmp/stop; wait_for '[ -e /tmp/ended ]'
             """, [], line =>
         {
             if (done == steps.Length || line != steps[done]) { return; }
