@@ -68,12 +68,8 @@ internal sealed class ScsiHost : IDisposable
     public void Dispose()
     {
         foreach (VhostUserServer server in _servers) { OnReactorAsync(server.StopAsync); }
-        OnReactor(() =>
-        {
-            Targets.Close();
-            _bdevs.ForEach(b => b.Dispose());
-            return true;
-        });
+        for (int i = 0; i < ScsiTargets.Count; i++) { Remove(i); }
+        OnReactor(() => { _bdevs.ForEach(b => b.Dispose()); return true; });
         _reactor.Dispose();
         Directory.Delete(_directory, recursive: true);
         Assert.Empty(Unhandled);

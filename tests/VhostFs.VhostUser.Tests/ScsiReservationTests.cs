@@ -57,6 +57,8 @@ public sealed class ScsiReservationTests : IDisposable
         Assert.True(_b.TestUnitReady().IsGood);
         Assert.True(_b.In("120000006000", 96).IsGood);
         Assert.True(_b.In("25", 8).IsGood);
+        Assert.True(_b.Command("1B0000000100").IsGood);
+        Assert.Equal(ScsiStatus.ReservationConflict, _b.Command("1B0000000000").Status);
         Assert.True(_b.In("5E000000000000FFFF00", 16).IsGood);
         Assert.Equal(ScsiStatus.ReservationConflict, Out(_b, 1, KeyB, type: type).Status);
         Assert.True(Out(_b, 0, 0, KeyB).IsGood);

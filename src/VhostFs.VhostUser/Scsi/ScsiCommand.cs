@@ -74,7 +74,7 @@ internal sealed class ScsiCommand : IDisposable
         // These tell a unit attention themselves, or have nothing to do with the medium (SAM-5, 5.14).
         bool isExempt = Opcode is ScsiOpcode.Inquiry or ScsiOpcode.ReportLuns or ScsiOpcode.RequestSense;
         if (!isExempt && Nexus.HasAttention) { return Refused(Nexus.TakeAttention()); }
-        return Target.Reservations.Allows(Nexus, ScsiOpcodes.AccessOf(Opcode)) ? DispatchAsync() : new(ScsiOutcome.Conflict);
+        return Target.Reservations.Allows(Nexus, ScsiOpcodes.AccessOf(_cdb)) ? DispatchAsync() : new(ScsiOutcome.Conflict);
     }
 
     public void WasRead(long bytes) => TransferredBytes = ReadBytes = bytes;

@@ -93,8 +93,9 @@ internal sealed class ScsiMedium(ScsiCommand command) : IDisposable
         ScsiOutcome refused = LocateForWrite(ScsiInquiry.MaxChangeBytes, out Extent extent);
         if (!refused.IsGood) { return refused; }
         if (!hasNoData && command.DataOut.LengthBytes < Bdev.BlockSize) { return ScsiOutcome.Overrun; }
-        using NativeBuffer? pattern = hasNoData ? null : TakePattern(extent);
-        Errno changed = pattern is null || !pattern.Span.ContainsAnyExcept((byte)0) ? await ZeroAsync(extent, mayUnmap) : await RepeatAsync(pattern, extent);
+        using NativeBuffer? block = hasNoData ? null : TakeBlock();
+        bool isZero = block is null || !block.Span.ContainsAnyExcept((byte)0);
+        Errno changed = isZero ? await ZeroAsync(extent, mayUnmap) : await RepeatAsync(block!, extent);
         if (changed != Errno.None) { return ScsiOutcome.Failed(changed, isWrite: true, extent.FirstBlock); }
         command.WasWritten(hasNoData ? 0 : Bdev.BlockSize);
         return await SettleAsync(isForced: false);
@@ -181,17 +182,18 @@ internal sealed class ScsiMedium(ScsiCommand command) : IDisposable
         return unmaps ? Bdev.UnmapAsync(extent.OffsetBytes, extent.LengthBytes) : Bdev.WriteZeroesAsync(extent.OffsetBytes, extent.LengthBytes);
     }
 
-    // The block, copied once, and as often as it fits into one write.
-    private NativeBuffer TakePattern(Extent extent)
+    // Copied once: the guest may change it.
+    private NativeBuffer TakeBlock()
     {
-        var buffer = new NativeBuffer((int)Math.Min(PieceBytes, extent.LengthBytes));
-        command.DataOut.CopyTo(buffer.Span[..Bdev.BlockSize]);
-        for (int at = Bdev.BlockSize; at < buffer.Length; at += Bdev.BlockSize) { buffer.Span[..Bdev.BlockSize].CopyTo(buffer.Span[at..]); }
-        return buffer;
+        var block = new NativeBuffer(Bdev.BlockSize);
+        command.DataOut.CopyTo(block.Span);
+        return block;
     }
 
-    private async IoTask<Errno> RepeatAsync(NativeBuffer pattern, Extent extent)
+    private async IoTask<Errno> RepeatAsync(NativeBuffer block, Extent extent)
     {
+        using var pattern = new NativeBuffer((int)Math.Min(PieceBytes, extent.LengthBytes));
+        for (int at = 0; at < pattern.Length; at += block.Length) { block.Span.CopyTo(pattern.Span[at..]); }
         for (long done = 0; done < extent.LengthBytes;)
         {
             int length = (int)Math.Min(pattern.Length, extent.LengthBytes - done);

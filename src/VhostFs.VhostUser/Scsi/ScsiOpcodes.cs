@@ -88,8 +88,12 @@ internal static class ScsiOpcodes
 
     private static readonly ScsiAccess[] s_access = MakeAccess();
 
-    /// <summary>What is not served is in nobody's way.</summary>
-    public static ScsiAccess AccessOf(ScsiOpcode opcode) => s_access[(byte)opcode];
+    /// <summary>What is not served is in nobody's way, and neither is a start.</summary>
+    public static ScsiAccess AccessOf(ReadOnlySpan<byte> cdb)
+    {
+        bool starts = (ScsiOpcode)cdb[0] == ScsiOpcode.StartStopUnit && (cdb[4] & 1) != 0;
+        return starts ? ScsiAccess.Free : s_access[cdb[0]];
+    }
 
     /// <summary>Every operation code; returns its length in bytes.</summary>
     public static int ReportAll(Span<byte> reply, bool withTimeouts, bool canUnmap)

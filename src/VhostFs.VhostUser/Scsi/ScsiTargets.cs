@@ -45,17 +45,6 @@ public sealed class ScsiTargets
         if (_targets[number] is { } target && target.Bdev == bdev) { target.Resize(); }
     }
 
-    /// <summary>The end of the controller, with nobody connected.</summary>
-    public void Close()
-    {
-        Invariant.That(_devices.Count == 0);
-        for (int i = 0; i < Count; i++)
-        {
-            _targets[i]?.Close();
-            _targets[i] = null;
-        }
-    }
-
     internal void Attach(VhostUserScsiDevice device) => _devices.Add(device);
 
     internal void Detach(VhostUserScsiDevice device) => _devices.Remove(device);
