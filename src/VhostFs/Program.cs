@@ -27,13 +27,19 @@ internal static class Program
         return await parsed.InvokeAsync(invocation);
     }
 
-    private static RootCommand NewRootCommand(Terminal terminal) => new("A virtio-fs server with its own crash-safe store: file systems for virtual machines, kept in an image file or on a device.")
+    private static RootCommand NewRootCommand(Terminal terminal) => new("File systems and disks for virtual machines (virtio-fs, virtio-blk), from a crash-safe store of their own in an image file or on a device.")
     {
         ServeCommand.New(terminal),
         MountCommand.New(terminal),
         PoolCommand.New(terminal),
         VolumeCommand.New(terminal),
         CheckCommand.New(terminal),
+        BdevCommand.New(terminal),
+        ControllerCommand.New(terminal),
+        AttachCommand.NewAttach(terminal),
+        AttachCommand.NewDetach(terminal),
+        EventsCommand.New(terminal),
+        RpcCommand.New(terminal),
     };
 
     // The root command is named for the host of the process (a test runner, say); users know it as vhostfs.

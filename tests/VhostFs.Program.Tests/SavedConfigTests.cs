@@ -31,6 +31,16 @@ public sealed class SavedConfigTests : IDisposable
     }
 
     [Fact]
+    public async Task A_copy_that_is_out_of_date_does_not_come_back_as_if_it_were_not()
+    {
+        for (int i = 0; i < 3; i++) { await _target.ResultAsync("bdev_malloc_create", $$"""{"num_blocks":2048,"block_size":512,"name":"M{{i}}"}"""); }
+        await _target.ResultAsync("bdev_raid_create", """{"name":"R","raid_level":"raid1","base_bdevs":["M0","M1","M2"]}""");
+        await _target.ResultAsync("bdev_raid_remove_base_bdev", """{"name":"M1"}""");
+        JsonNode saved = (await _target.ResultAsync("framework_get_config", """{"name":"bdev"}""")).AsArray().Single(c => c!["method"]!.GetValue<string>() == "bdev_raid_create")!;
+        Assert.Equal(["M0", "M2"], saved["params"]!["base_bdevs"]!.AsArray().Select(b => b!.GetValue<string>()));
+    }
+
+    [Fact]
     public async Task The_program_makes_it_at_its_start()
     {
         string saved = await MakeAsync();
@@ -70,6 +80,10 @@ public sealed class SavedConfigTests : IDisposable
     public async Task Clients_hear_of_what_comes_and_goes()
     {
         await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":8,"block_size":512,"name":"M0"}""");
+        await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":2048,"block_size":512,"name":"M1"}""");
+        await _target.ResultAsync("bdev_split_create", """{"base_bdev":"M1","split_count":4}""");
+        await _target.ResultAsync("bdev_raid_create", """{"name":"R0","raid_level":"0","base_bdevs":["M1p0","M1p1"],"strip_size_kb":4}""");
+        await _target.ResultAsync("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["M1p2","M1p3"]}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"M0"}""");
         await _target.ResultAsync("vhost_delete_controller", """{"ctrlr":"c0"}""");
         await _target.ResultAsync("bdev_malloc_delete", """{"name":"M0"}""");

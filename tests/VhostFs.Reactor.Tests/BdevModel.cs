@@ -16,7 +16,11 @@ internal sealed class BdevModel(IBdev bdev, Reactor reactor, int seed, int maxBl
     /// <summary>Requests that were answered with an error; of the ranges that they touched nothing is known but what a later write says.</summary>
     public long Errors { get; private set; }
 
+    /// <summary>Clients end early.</summary>
     public bool IsStopping { get; set; }
+
+    /// <summary>All of them have ended.</summary>
+    public bool IsDone { get; private set; }
 
     /// <summary>Each client has its own part of the disk, so that no two of them meet.</summary>
     public async IoTask<bool> RunAsync(int clients, int operationsEach)
@@ -26,9 +30,10 @@ internal sealed class BdevModel(IBdev bdev, Reactor reactor, int seed, int maxBl
         for (int i = 0; i < clients; i++)
         {
             long first = blocks * i / clients, limit = blocks * (i + 1) / clients;
-            running.Add(ClientAsync(new Random(HashCode.Combine(seed, i)), first, limit, operationsEach, isAlone: true));
+            running.Add(ClientAsync(new Random((seed * 1000) + i), first, limit, operationsEach, isAlone: true));
         }
         foreach (IoTask<bool> client in running) { await client; }
+        IsDone = true;
         return true;
     }
 
@@ -36,8 +41,9 @@ internal sealed class BdevModel(IBdev bdev, Reactor reactor, int seed, int maxBl
     public async IoTask<bool> CollideAsync(int clients, int operationsEach)
     {
         var running = new List<IoTask<bool>>();
-        for (int i = 0; i < clients; i++) { running.Add(ClientAsync(new Random(HashCode.Combine(seed, i)), 0, bdev.SizeBytes / bdev.BlockSize, operationsEach, isAlone: false)); }
+        for (int i = 0; i < clients; i++) { running.Add(ClientAsync(new Random((seed * 1000) + i), 0, bdev.SizeBytes / bdev.BlockSize, operationsEach, isAlone: false)); }
         foreach (IoTask<bool> client in running) { await client; }
+        IsDone = true;
         return true;
     }
 

@@ -14,7 +14,7 @@ namespace VhostFs.VhostUser;
 /// write-through session when it is durable. Requests are pooled; the pool grows to what was in flight at once and shrinks at a reset.
 /// Several devices may be on one bdev: who writes where is for the guests to settle, as on any shared disk.
 /// </remarks>
-/// <param name="bdev">Not owned; it is there until the session is over.</param>
+/// <param name="bdev">Not owned; it is there until the session is over, or until <see cref="ReplaceBdevAsync"/> has completed.</param>
 /// <param name="maxInFlight">Requests under way at once; more wait in their rings.</param>
 public sealed class VhostUserBlkDevice : VhostUserDevice
 {
@@ -38,6 +38,7 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
     private readonly Action<long> _onResized;
     private readonly byte[] _id = new byte[IdBytes];
     private BlkRequest? _free;
+    private IoCompletion<bool>? _idle;
     private int _inFlight;
     private bool _wantsWriteback = true;
     private bool _hasReportedBug;
@@ -56,7 +57,7 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
     /// <summary>Sectors of 512 bytes, whatever the bdev's block size is.</summary>
     internal ulong CapacitySectors => (ulong)(Bdev.SizeBytes / SectorBytes);
 
-    internal IBdev Bdev { get; }
+    internal IBdev Bdev { get; private set; }
 
     internal ReadOnlySpan<byte> Id => _id;
 
@@ -102,6 +103,21 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
     internal bool IsWriteThrough(VirtioFeatures negotiated) =>
         Bdev.HasWriteCache && (!Has(negotiated, BlkFeatures.Flush) || (Has(negotiated, BlkFeatures.ConfigWce) && !_wantsWriteback));
 
+    /// <summary>Everything from here on goes to another bdev of the same geometry (<see cref="GoneBdev"/>: it fails). Completes when nothing is under way on the old one. On the reactor.</summary>
+    public async IoTask<bool> ReplaceBdevAsync(IBdev bdev)
+    {
+        Bdev.Resized -= _onResized;
+        Bdev = bdev;
+        bdev.Resized += _onResized;
+        // What comes meanwhile is answered at once, so that this ends with those that were there before.
+        while (_inFlight > 0)
+        {
+            _idle ??= new IoCompletion<bool>();
+            await _idle.Task;
+        }
+        return true;
+    }
+
     internal override bool HasRoom(VhostUserRing ring) => _inFlight < _maxInFlight;
 
     internal override PopResult TakeOne(QueueServer server, VhostUserRing ring)
@@ -121,9 +137,9 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
     {
         request.Readable.Clear();
         request.Writable.Clear();
-        _inFlight--;
         request.Next = _free;
         _free = request;
+        if (--_inFlight == 0 && _idle is { IsAwaited: true } idle) { idle.Complete(true); }
     }
 
     /// <summary>The request is answered with an error, and the disk goes on.</summary>

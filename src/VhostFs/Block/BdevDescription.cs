@@ -46,6 +46,8 @@ internal static class BdevDescription
         BdevModule.Uring => "URING bdev",
         BdevModule.Lvol => "Logical Volume",
         BdevModule.Error => "Error Injection Disk",
+        BdevModule.Split => "Split Disk",
+        BdevModule.Raid => "Raid Volume",
         _ => module,
     };
 }

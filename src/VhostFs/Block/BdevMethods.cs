@@ -59,8 +59,9 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
     };
 
     /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
-    public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Creation is not null).Select(b => b.Creation!.ToJson(b))
-        .Append(new SavedCall("bdev_wait_for_examine", []).ToJson());
+    public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Saved is not null).Select(b => b.Saved!())
+        .DistinctBy(call => call.ToJsonString()) // one call makes all splits of a bdev
+        .Append(SavedCall.Of("bdev_wait_for_examine", []));
 
     // With a time-out it waits for a bdev that another call is to make, and lets that one have its turn.
     private async Task<object?> GetAsync(RpcCall call)

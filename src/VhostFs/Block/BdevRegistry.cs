@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -6,7 +7,7 @@ using VhostFs.Rpc;
 namespace VhostFs.Block;
 
 /// <summary>All bdevs by name and by UUID, and the one place that says who uses which.</summary>
-/// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or a bdev above it.</remarks>
+/// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or bdevs above it.</remarks>
 internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
     private readonly List<RegisteredBdev> _bdevs = [];
@@ -36,10 +37,24 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
     /// <summary>Makes a bdev on another one, which it then has to itself.</summary>
     public async Task<RegisteredBdev> StackAsync(RpcCall call, string module, string name, Guid uuid, RegisteredBdev below, Func<IBdev> make, Func<IBdev, object>? details = null)
     {
-        if (below.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{below.Name}' is used by {user}"); }
+        CheckFree(below);
         RegisteredBdev added = await AddAsync(call, module, name, uuid, below.Reactor, below, make, details);
-        below.User = $"bdev {name}";
+        below.User = new BdevsAbove(this, [added]);
         return added;
+    }
+
+    /// <exception cref="RpcException">Somebody uses it.</exception>
+    public static void CheckFree(RegisteredBdev bdev)
+    {
+        if (bdev.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
+    }
+
+    /// <exception cref="RpcException">A bdev cannot be called so.</exception>
+    public void CheckNew(string name, Guid uuid)
+    {
+        if (name.Length == 0) { throw RpcException.Of(Errno.EINVAL, "a bdev needs a name"); }
+        if (Find(name) is not null) { throw RpcException.Of(Errno.EEXIST, $"there is a bdev '{name}' already"); }
+        if (uuid != Guid.Empty && Find(uuid.ToString()) is { } same) { throw RpcException.Of(Errno.EEXIST, $"bdev '{same.Name}' has the UUID {uuid}"); }
     }
 
     /// <summary>The bdevs of a pool: they can be seen, and not used by anybody else.</summary>
@@ -50,13 +65,21 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         Present(new RegisteredBdev(ModuleOf(top), top, reactor, Guid.Empty, below) { User = user, IsBorrowed = true });
     }
 
-    /// <summary>Takes it away; its user must be gone.</summary>
-    /// <exception cref="RpcException">It is in use.</exception>
+    /// <summary>Takes it away, from its user too (hot-remove): what stands on it goes with it, or does without it, and requests under way end first.</summary>
+    /// <exception cref="RpcException">Somebody does not let go. Nothing has been done then.</exception>
     public async Task DeleteAsync(RegisteredBdev bdev)
     {
-        if (bdev.User is { } user) { throw RpcException.Of(Errno.EBUSY, $"bdev '{bdev.Name}' is used by {user}; delete that first"); }
+        await CheckDeletableAsync(bdev);
         await RemoveAsync(bdev);
     }
+
+    /// <exception cref="RpcException">Somebody would not let go.</exception>
+    public static async Task CheckDeletableAsync(RegisteredBdev bdev)
+    {
+        if (await FindRefusalAsync(bdev) is { } refusal) { throw RpcException.Of(Errno.EBUSY, $"bdev '{bdev.Name}' is used by {refusal}; delete that first"); }
+    }
+
+    public static async Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => bdev.User is { } user ? await user.FindRefusalAsync(bdev) : null;
 
     /// <summary>The end: what stands on something goes before it.</summary>
     public async Task DisposeAsync()
@@ -70,16 +93,17 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         return _bdevs[^1];
     }
 
-    private async Task<RegisteredBdev> AddAsync(RpcCall call, string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
+    /// <summary>Makes a bdev; who uses what is below it is for the caller to say.</summary>
+    /// <exception cref="RpcException">It cannot be made.</exception>
+    public async Task<RegisteredBdev> AddAsync(RpcCall call, string module, string name, Guid uuid, Reactor.Reactor reactor, RegisteredBdev? below, Func<IBdev> make, Func<IBdev, object>? details)
     {
-        if (name.Length == 0) { throw RpcException.Of(Errno.EINVAL, "a bdev needs a name"); }
-        if (Find(name) is not null) { throw RpcException.Of(Errno.EEXIST, $"there is a bdev '{name}' already"); }
-        if (uuid != Guid.Empty && Find(uuid.ToString()) is { } same) { throw RpcException.Of(Errno.EEXIST, $"bdev '{same.Name}' has the UUID {uuid}"); }
+        CheckNew(name, uuid);
         IBdev bdev;
         try { bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(make())); }
         catch (BdevException e) { throw RpcException.Of(e.Errno, e.Message); }
         var added = new RegisteredBdev(module, bdev, reactor, uuid, below) { Details = details is null ? null : () => Task.FromResult(details(bdev)) };
-        added.Creation = SavedCall.Of(call, added);
+        var parameters = JsonNode.Parse(call.Parameters.GetRawText())!.AsObject(); // the call's own text ends with the call
+        added.Saved = () => SavedCall.Of(call.Method, parameters, added);
         Present(added);
         await Examine(added);
         return added;
@@ -95,9 +119,16 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         added.SetResult();
     }
 
-    private async Task RemoveAsync(RegisteredBdev bdev)
+    /// <summary>What <see cref="DeleteAsync"/> does once nobody refuses. One that is gone already stays so.</summary>
+    public async Task RemoveAsync(RegisteredBdev bdev)
     {
-        if (bdev.BeforeRemoval is { } close) { await close(); }
+        if (!_bdevs.Contains(bdev)) { return; }
+        if (bdev.User is { } user)
+        {
+            await user.LetGoAsync(bdev);
+            bdev.User = null;
+        }
+        if (bdev.Stop is { } stop) { await stop(); }
         await bdev.Reactor.InvokeAsync(() =>
         {
             bdev.Bdev.Dispose();
@@ -122,7 +153,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
 /// <summary>The words in the names of bdev RPCs.</summary>
 internal static class BdevModule
 {
-    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol";
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol", Split = "split", Raid = "raid";
 
     /// <summary>From configuration files only.</summary>
     public const string Volatile = "volatile";

@@ -1,24 +1,61 @@
 using System.Text.Json.Nodes;
+using VhostFs.Bdev;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
 
 /// <summary>A bdev as a controller: vhost-user-blk. Lives on the reactor of its bdev.</summary>
-internal sealed class BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log) : VhostController(name, bdev.Reactor, socketPath, log)
+/// <remarks>When the bdev is deleted the controller stays, and the guest's requests fail from then on.</remarks>
+internal sealed class BlkController : VhostController
 {
     public const string Transport = "vhost_user_blk";
 
+    private readonly bool _isReadOnly;
+    private RegisteredBdev? _bdev; // null: it was deleted under the controller
+    private IBdev _served;
+    private VhostUserBlkDevice? _device; // of the last connection
+
+    public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
+        : base(name, bdev.Reactor, socketPath, log)
+    {
+        _bdev = bdev;
+        _served = bdev.Bdev;
+        _isReadOnly = isReadOnly;
+        User = new Holder(this);
+    }
+
+    /// <summary>As the bdev knows it.</summary>
+    public BdevUser User { get; }
+
     public override (string Kind, object Details) Backend =>
-        ("block", new Dictionary<string, object> { ["readonly"] = isReadOnly, ["bdev"] = bdev.Name, ["transport"] = Transport });
+        ("block", new Dictionary<string, object?> { ["readonly"] = _isReadOnly, ["bdev"] = _bdev?.Name, ["transport"] = Transport });
 
     public override async Task StopAsync()
     {
         await base.StopAsync();
-        bdev.User = null;
+        if (_bdev is { } bdev) { bdev.User = null; }
     }
 
-    public override IEnumerable<SavedCall> SavedCalls(string mask) =>
-        [new SavedCall("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = bdev.Name, ["cpumask"] = mask, ["readonly"] = isReadOnly })];
+    public override IEnumerable<JsonObject> SavedCalls(string mask) => _bdev is null
+        ? []
+        : [SavedCall.Of("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = _bdev.Name, ["cpumask"] = mask, ["readonly"] = _isReadOnly })];
 
-    protected override VhostUserDevice NewDevice() => new VhostUserBlkDevice(bdev.Bdev, Write, isReadOnly);
+    protected override VhostUserDevice NewDevice() => _device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
+
+    private async Task LetGoAsync(RegisteredBdev bdev)
+    {
+        await Reactor.InvokeAsync(async () =>
+        {
+            _served = new GoneBdev(bdev.Bdev);
+            return _device is null || await _device.ReplaceBdevAsync(_served);
+        });
+        _bdev = null;
+    }
+
+    private sealed class Holder(BlkController controller) : BdevUser($"controller {controller.Name}")
+    {
+        public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        public override Task LetGoAsync(RegisteredBdev bdev) => controller.LetGoAsync(bdev);
+    }
 }

@@ -11,6 +11,8 @@ internal sealed class BlockTarget
     private readonly Notifications _notifications = new();
     private readonly BdevRegistry _bdevs;
     private readonly BdevMethods _bdevMethods;
+    private readonly SplitMethods _splitMethods;
+    private readonly RaidMethods _raidMethods;
     private readonly LvolMethods _lvolMethods;
     private readonly VhostControllers _controllers;
     private readonly VhostMethods _vhostMethods;
@@ -24,6 +26,8 @@ internal sealed class BlockTarget
     {
         _bdevs = new BdevRegistry(reactors, _notifications);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
+        _splitMethods = new SplitMethods(_bdevs, _turn);
+        _raidMethods = new RaidMethods(_bdevs, _turn, log);
         _lvolMethods = new LvolMethods(_bdevs, _turn, log);
         _controllers = new VhostControllers(reactors, _notifications, socketDirectory);
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
@@ -33,7 +37,7 @@ internal sealed class BlockTarget
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");

@@ -6,6 +6,8 @@ namespace VhostFs.Block;
 /// <summary>What clients ask of the process as a whole: its configuration (save_config), what has happened, and its end.</summary>
 internal sealed class FrameworkMethods(ControlTurn turn, Notifications notifications, IReadOnlyDictionary<string, Func<IEnumerable<JsonObject>>> subsystems, Action<string> stop)
 {
+    private const int MaxWaitMs = 3_600_000;
+
     private static readonly RpcRefusal s_wrong = new(RpcErrorCode.InvalidParams, "Invalid parameters");
 
     private static readonly Dictionary<string, bool> s_signals = new(StringComparer.Ordinal)
@@ -57,13 +59,16 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
         return Task.FromResult<object?>(Notifications.Types);
     }
 
-    private Task<object?> GetNotificationsAsync(RpcCall call)
+    // The time-out is not SPDK's: with one, a client hears of what happens when it happens.
+    private async Task<object?> GetNotificationsAsync(RpcCall call)
     {
         var parameters = new RpcParameters(call, s_wrong);
         ulong first = parameters.OptionalNumber("id") ?? 0;
         int most = (int)Math.Min(parameters.OptionalNumber("max") ?? Notifications.Kept, Notifications.Kept);
+        ulong timeoutMs = parameters.OptionalNumber("timeout", MaxWaitMs) ?? 0;
         parameters.End();
-        return Task.FromResult<object?>(notifications.From(first, most).Select(n => new Dictionary<string, object> { ["type"] = n.Type, ["ctx"] = n.Context, ["id"] = n.Id }).ToArray());
+        Notification[] found = await notifications.FromAsync(first, most, TimeSpan.FromMilliseconds(timeoutMs));
+        return found.Select(n => new Dictionary<string, object> { ["type"] = n.Type, ["ctx"] = n.Context, ["id"] = n.Id }).ToArray();
     }
 
     /// <summary>The release of SPDK whose methods these are; clients decide by it what they may ask for.</summary>

@@ -56,7 +56,7 @@ internal sealed class LvolMethods
         if (_stores.Exists(s => s.Store.Name == name)) { throw Failure(Errno.EEXIST, $"there is a store '{name}' already"); }
         OpenResult<LvolStore> made = await below.Reactor.InvokeAsync(() => LvolStore.FormatAsync(below.Bdev, name, clusterBytes, Options(below)));
         if (made.Value is not { } store) { throw Failure(Errno.EINVAL, made.Error!); }
-        Add(new RegisteredStore(store, below));
+        Add(new RegisteredStore(this, store, below));
         return store.Uuid.ToString();
     }
 
@@ -65,7 +65,7 @@ internal sealed class LvolMethods
         var parameters = new RpcParameters(call, s_wrong);
         RegisteredStore store = FindStore(parameters, "uuid");
         parameters.End();
-        if (_bdevs.All.FirstOrDefault(b => b.User is not null && IsOf(b, store)) is { } used) { throw Failure(Errno.EBUSY, $"logical volume '{used.Alias}' is used by {used.User}"); }
+        if (BdevsOf(store).FirstOrDefault(b => b.User is not null) is { } used) { throw Failure(Errno.EBUSY, $"logical volume '{used.Alias}' is used by {used.User}"); }
         Check(await CloseAsync(store, store.Store.DestroyAsync), $"the store '{store.Store.Name}' cannot be deleted");
         return true;
     }
@@ -79,7 +79,6 @@ internal sealed class LvolMethods
         if (LvolStore.NameError(newName) is { } error) { throw Failure(Errno.EINVAL, error); }
         if (_stores.Exists(s => s.Store.Name == newName)) { throw Failure(Errno.EEXIST, $"there is a store '{newName}' already"); }
         Check(await store.Below.Reactor.InvokeAsync(() => store.Store.RenameAsync(newName)), $"store '{oldName}' cannot be renamed");
-        store.Below.User = UserName(store);
         return true;
     }
 
@@ -124,7 +123,9 @@ internal sealed class LvolMethods
         var parameters = new RpcParameters(call, s_wrong);
         (RegisteredStore store, Lvol.Lvol lvol, RegisteredBdev bdev) = Find(parameters.Text("name"));
         parameters.End();
-        await _bdevs.DeleteAsync(bdev);
+        // Not taken from its user, as other bdevs are: its data would be lost.
+        if (bdev.User is { } user) { throw RpcException.Of(Errno.EBUSY, $"volume '{bdev.Alias}' is used by {user}; delete that first"); }
+        await _bdevs.RemoveAsync(bdev);
         Errno deleted = await store.Below.Reactor.InvokeAsync(() => store.Store.DeleteAsync(lvol));
         if (deleted != Errno.None) { Present(store, lvol); }
         Check(deleted, $"volume '{bdev.Alias}' cannot be deleted");
@@ -205,7 +206,7 @@ internal sealed class LvolMethods
             await bdev.Reactor.InvokeAsync(store.CloseAsync);
             return;
         }
-        var registered = new RegisteredStore(store, bdev);
+        var registered = new RegisteredStore(this, store, bdev);
         Add(registered);
         foreach (Lvol.Lvol lvol in store.Lvols) { Present(registered, lvol); }
         _log.Info($"bdev {bdev.Name}", $"holds the logical volumes of '{store.Name}': {Config.ConfigCheck.Names(store.Lvols.Select(l => l.Name))}");
@@ -214,24 +215,19 @@ internal sealed class LvolMethods
     private void Add(RegisteredStore store)
     {
         _stores.Add(store);
-        store.Below.User = UserName(store);
-        store.Below.BeforeRemoval = async () =>
-        {
-            Errno closed = await CloseAsync(store, store.Store.CloseAsync);
-            if (closed != Errno.None) { _log.Error($"bdev {store.Below.Name}", $"the store '{store.Store.Name}' was not closed cleanly ({closed}). What was acknowledged is in the log and is replayed when it appears again"); }
-        };
+        store.Below.User = store;
     }
 
-    // Its volumes have no user any more.
     private async Task<Errno> CloseAsync(RegisteredStore store, Func<Reactor.IoTask<Errno>> close)
     {
-        foreach (RegisteredBdev bdev in _bdevs.All.Where(b => IsOf(b, store)).ToArray()) { await _bdevs.DeleteAsync(bdev); }
+        foreach (RegisteredBdev bdev in BdevsOf(store)) { await _bdevs.RemoveAsync(bdev); }
         Errno closed = await store.Below.Reactor.InvokeAsync(close);
         _stores.Remove(store);
         store.Below.User = null;
-        store.Below.BeforeRemoval = null;
         return closed;
     }
+
+    private RegisteredBdev[] BdevsOf(RegisteredStore store) => [.. _bdevs.All.Where(b => IsOf(b, store))];
 
     private void Present(RegisteredStore store, Lvol.Lvol lvol) => _bdevs.Present(new RegisteredBdev(BdevModule.Lvol, lvol.Bdev, store.Below.Reactor, lvol.Bdev.Uuid)
     {
@@ -267,8 +263,6 @@ internal sealed class LvolMethods
 
     private static bool IsOf(RegisteredBdev bdev, RegisteredStore store) => store.Store.Lvols.Any(l => ReferenceEquals(l.Bdev, bdev.Bdev));
 
-    private static string UserName(RegisteredStore store) => $"lvstore {store.Store.Name}";
-
     private PoolOptions Options(RegisteredBdev below)
     {
         if (!_nodeCaches.TryGetValue(below.Reactor, out NodeCache? cache)) { _nodeCaches.Add(below.Reactor, cache = new NodeCache(NodeCacheBytes)); }
@@ -301,5 +295,21 @@ internal sealed class LvolMethods
 
     private static RpcException Failure(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(errno), reason);
 
-    private sealed record RegisteredStore(LvolStore Store, RegisteredBdev Below);
+    /// <summary>The user of the bdev that it is on. While one of its volumes is used it does not let go; else it is closed, goes with its volumes when the bdev is deleted, and comes back with it.</summary>
+    private sealed class RegisteredStore(LvolMethods methods, LvolStore store, RegisteredBdev below) : BdevUser("")
+    {
+        public LvolStore Store => store;
+
+        public RegisteredBdev Below => below;
+
+        public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(methods.BdevsOf(this).Any(b => b.User is not null) ? this : null);
+
+        public override async Task LetGoAsync(RegisteredBdev bdev)
+        {
+            Errno closed = await methods.CloseAsync(this, store.CloseAsync);
+            if (closed != Errno.None) { methods._log.Error($"bdev {below.Name}", $"the store '{store.Name}' was not closed cleanly ({closed}). What was acknowledged is in the log and is replayed when it appears again"); }
+        }
+
+        public override string ToString() => $"lvstore {store.Name}";
+    }
 }

@@ -8,6 +8,7 @@ internal sealed class Notifications
 
     private readonly Queue<Notification> _last = [];
     private ulong _next;
+    private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     /// <summary>The kinds that there are.</summary>
     public static IReadOnlyList<string> Types { get; } = ["bdev_register", "bdev_unregister", "vhost_controller_register", "vhost_controller_unregister"];
@@ -18,6 +19,22 @@ internal sealed class Notifications
         {
             if (_last.Count == Kept) { _last.Dequeue(); }
             _last.Enqueue(new Notification(type, name, _next++));
+            _added.SetResult();
+            _added = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+    }
+
+    /// <summary>The same; when there are none, the first that comes within that time.</summary>
+    public async Task<Notification[]> FromAsync(ulong first, int most, TimeSpan patience)
+    {
+        using var time = new CancellationTokenSource(patience);
+        while (true)
+        {
+            Task added;
+            lock (_last) { added = _added.Task; }
+            Notification[] found = From(first, most);
+            if (found.Length > 0 || time.IsCancellationRequested) { return found; }
+            await added.WaitAsync(time.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 

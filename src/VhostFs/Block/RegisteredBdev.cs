@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Lvol;
 
@@ -20,8 +21,8 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
 
     public RegisteredBdev? Below => below;
 
-    /// <summary>Who has it to himself, as messages name him: "controller vm1". Null: it is free.</summary>
-    public string? User { get; set; }
+    /// <summary>Who has it to himself. Null: it is free.</summary>
+    public BdevUser? User { get; set; }
 
     /// <summary>Another name for it (STORE/NAME of a logical volume). Null: none.</summary>
     public string? Alias => (bdev as LvolBdev)?.Alias;
@@ -29,11 +30,11 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>What only its module knows of it; names as SPDK's bdev_get_bdevs has them. Null: nothing.</summary>
     public Func<Task<object>>? Details { get; init; }
 
-    /// <summary>The call that makes it again. Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
-    public SavedCall? Creation { get; set; }
+    /// <summary>The call that makes it again as it is now (<see cref="SavedCall"/>). Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
+    public Func<JsonObject>? Saved { get; set; }
 
-    /// <summary>What lives on it, and nowhere else, is closed before it goes.</summary>
-    public Func<Task>? BeforeRemoval { get; set; }
+    /// <summary>What it does of itself, in the background, is ended before it goes.</summary>
+    public Func<Task>? Stop { get; init; }
 
     /// <summary>Its own files and sizes belong to a pool of the configuration: it goes when that goes.</summary>
     public bool IsBorrowed { get; init; }

@@ -6,7 +6,7 @@ using VhostFs.VhostUser;
 namespace VhostFs.Block;
 
 /// <summary>Up to eight bdevs as targets of a controller: vhost-user-scsi. They come and go while a VM is connected.</summary>
-/// <remarks>It has one connection at a time, and so one initiator: itself. Bdevs of other reactors are used from there by messages (<see cref="RemoteBdev"/>).</remarks>
+/// <remarks>A target goes with its bdev. The controller has one connection at a time, and so one initiator: itself. Bdevs of other reactors are used from there by messages (<see cref="RemoteBdev"/>).</remarks>
 internal sealed class ScsiController(string name, Reactor.Reactor reactor, string socketPath, Log log) : VhostController(name, reactor, socketPath, log)
 {
     private readonly ScsiTargets _targets = new();
@@ -33,11 +33,11 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
     /// <summary>The number and the bdev are free.</summary>
     public async Task AddAsync(int number, RegisteredBdev bdev)
     {
-        bdev.User = $"controller {Name}, target {number}";
         bool isHere = bdev.Reactor == Reactor;
         IBdev used = isHere ? bdev.Bdev : new RemoteBdev(bdev.Bdev, Reactor, bdev.Reactor);
-        var target = new Target(bdev, isHere ? null : _ => Reactor.Send(new Resized(_targets, number, used)));
+        var target = new Target(this, number, bdev, isHere ? null : _ => Reactor.Send(new Resized(_targets, number, used)));
         _added[number] = target;
+        bdev.User = target;
         await OnReactorAsync(() =>
         {
             _targets.Add(number, used, Guid.Parse(bdev.Uuid));
@@ -65,15 +65,15 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         }
     }
 
-    public override IEnumerable<SavedCall> SavedCalls(string mask)
+    public override IEnumerable<JsonObject> SavedCalls(string mask)
     {
         // Its targets are there before a VM can look.
-        yield return new SavedCall("vhost_create_scsi_controller", new JsonObject { ["ctrlr"] = Name, ["cpumask"] = mask, ["delay"] = true });
+        yield return SavedCall.Of("vhost_create_scsi_controller", new JsonObject { ["ctrlr"] = Name, ["cpumask"] = mask, ["delay"] = true });
         foreach ((int number, Target? target) in _added.Index())
         {
-            if (target is not null) { yield return new SavedCall("vhost_scsi_controller_add_target", new JsonObject { ["ctrlr"] = Name, ["scsi_target_num"] = number, ["bdev_name"] = target.Bdev.Name }); }
+            if (target is not null) { yield return SavedCall.Of("vhost_scsi_controller_add_target", new JsonObject { ["ctrlr"] = Name, ["scsi_target_num"] = number, ["bdev_name"] = target.Bdev.Name }); }
         }
-        if (!IsDelayed) { yield return new SavedCall("vhost_start_scsi_controller", new JsonObject { ["ctrlr"] = Name }); }
+        if (!IsDelayed) { yield return SavedCall.Of("vhost_start_scsi_controller", new JsonObject { ["ctrlr"] = Name }); }
     }
 
     protected override VhostUserDevice NewDevice() => new VhostUserScsiDevice(_targets, Name, Write);
@@ -84,8 +84,18 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         return new IoTask<bool>(true);
     });
 
-    /// <param name="OnResized">On the bdev's reactor; null: that is the controller's, and the target listens itself.</param>
-    private sealed record Target(RegisteredBdev Bdev, Action<long>? OnResized);
+    /// <param name="onResized">On the bdev's reactor; null: that is the controller's, and the target listens itself.</param>
+    private sealed class Target(ScsiController controller, int number, RegisteredBdev bdev, Action<long>? onResized) : BdevUser($"controller {controller.Name}, target {number}")
+    {
+        public RegisteredBdev Bdev => bdev;
+
+        public Action<long>? OnResized => onResized;
+
+        public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        /// <summary>The bdev is deleted: the guest loses the disk.</summary>
+        public override Task LetGoAsync(RegisteredBdev bdev) => controller.RemoveAsync(number);
+    }
 
     private sealed class Resized(ScsiTargets targets, int number, IBdev bdev) : ReactorMessage
     {

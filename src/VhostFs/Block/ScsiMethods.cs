@@ -21,7 +21,7 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
     };
 
     /// <summary>What makes all of them again, with their targets.</summary>
-    public IEnumerable<JsonObject> SavedCalls() => controllers.All.OfType<ScsiController>().SelectMany(c => c.SavedCalls(controllers.MaskOf(c))).Select(call => call.ToJson());
+    public IEnumerable<JsonObject> SavedCalls() => controllers.All.OfType<ScsiController>().SelectMany(c => c.SavedCalls(controllers.MaskOf(c)));
 
     private async Task<object?> CreateAsync(RpcCall call)
     {

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using VhostFs.Hosting;
 using VhostFs.Linux;
 using VhostFs.Reactor;
@@ -43,7 +44,7 @@ internal abstract class VhostController
 
     /// <summary>The calls that make it again as it is now.</summary>
     /// <param name="mask">Of where it runs.</param>
-    public abstract IEnumerable<SavedCall> SavedCalls(string mask);
+    public abstract IEnumerable<JsonObject> SavedCalls(string mask);
 
     /// <summary>The device of a new connection.</summary>
     protected abstract VhostUserDevice NewDevice();

@@ -23,7 +23,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
     };
 
     /// <summary>What makes all block devices again.</summary>
-    public IEnumerable<JsonObject> SavedCalls() => controllers.All.OfType<BlkController>().SelectMany(c => c.SavedCalls(controllers.MaskOf(c))).Select(call => call.ToJson());
+    public IEnumerable<JsonObject> SavedCalls() => controllers.All.OfType<BlkController>().SelectMany(c => c.SavedCalls(controllers.MaskOf(c)));
 
     private async Task<object?> CreateAsync(RpcCall call)
     {
@@ -38,8 +38,9 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         if (bdevs.Find(bdevName) is not { } bdev) { throw Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
         controllers.CheckNew(name);
         if (bdev.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
-        await controllers.AddAsync(new BlkController(name, bdev, path, isReadOnly, log));
-        bdev.User = $"controller {name}";
+        var controller = new BlkController(name, bdev, path, isReadOnly, log);
+        await controllers.AddAsync(controller);
+        bdev.User = controller.User;
         return true;
     }
 

@@ -28,8 +28,7 @@ internal sealed class RpcParameters
     {
         if (Find(name) is not { } value) { return null; }
         if (value.ValueKind != JsonValueKind.String) { throw Wrong($"'{name}' must be a text"); }
-        string text = value.GetString()!;
-        return text.Contains('\0', StringComparison.Ordinal) ? throw Wrong($"'{name}' must not contain a NUL character") : text;
+        return WithoutNul(name, value.GetString()!);
     }
 
     public ulong Number(string name, ulong most = ulong.MaxValue) => OptionalNumber(name, most) ?? throw Missing(name);
@@ -51,6 +50,15 @@ internal sealed class RpcParameters
 
     public T Choice<T>(string name, IReadOnlyDictionary<string, T> choices) =>
         choices.TryGetValue(Text(name), out T? choice) ? choice : throw Wrong($"'{name}' must be one of {string.Join(", ", choices.Keys)}");
+
+    /// <summary>A list of at most so many texts.</summary>
+    public string[] Texts(string name, int most)
+    {
+        JsonElement list = Find(name) ?? throw Missing(name);
+        bool isList = list.ValueKind == JsonValueKind.Array && list.GetArrayLength() <= most && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.String);
+        if (!isList) { throw Wrong($"'{name}' must be a list of at most {most} texts"); }
+        return [.. list.EnumerateArray().Select(item => WithoutNul(name, item.GetString()!))];
+    }
 
     /// <summary>Empty when not given.</summary>
     public Guid Uuid(string name)
@@ -80,6 +88,8 @@ internal sealed class RpcParameters
         _known.Add(name);
         return _given.TryGetValue(name, out JsonElement value) ? value : null;
     }
+
+    private string WithoutNul(string name, string text) => text.Contains('\0', StringComparison.Ordinal) ? throw Wrong($"'{name}' must not contain a NUL character") : text;
 
     private RpcException Missing(string name) => Wrong($"'{name}' is missing");
 

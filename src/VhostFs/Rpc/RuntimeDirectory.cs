@@ -32,6 +32,9 @@ internal static class RuntimeDirectory
     /// <summary>The socket of a process; null when it has none in a place where we would look.</summary>
     public static string? Find(int processId) => Candidates().Select(directory => SocketOf(directory, processId)).FirstOrDefault(Path.Exists);
 
+    /// <summary>The sockets of all processes, in the places where we would look; those of killed ones, too.</summary>
+    public static IEnumerable<string> FindAll() => Candidates().Where(Directory.Exists).SelectMany(directory => Directory.EnumerateFiles(directory, "*" + Extension)).Distinct();
+
     // systemd's RuntimeDirectory= first; then where root, then where users have theirs.
     private static IEnumerable<string> Candidates()
     {

@@ -1,8 +1,10 @@
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
+using VhostFs.VhostUser;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 /// <summary>The virtio-blk driver of a test: requests in descriptors of any sizes, and what comes back.</summary>
 internal sealed class BlkGuest : IDisposable

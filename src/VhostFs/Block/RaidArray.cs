@@ -1,0 +1,197 @@
+using System.Text.Json.Nodes;
+using VhostFs.Bdev;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+
+namespace VhostFs.Block;
+
+internal enum RaidLevel
+{
+    Concat,
+    Raid0,
+    Raid1,
+    Raid5f,
+}
+
+/// <summary>A bdev made of others, with the slots in which they are. It is their user: of a raid1 a base may be taken, all others go with any of theirs.</summary>
+internal sealed class RaidArray : BdevUser
+{
+    private readonly BdevRegistry _bdevs;
+    private readonly RegisteredBdev?[] _slots;
+    private readonly IBdev?[] _parts; // the bases as the array uses them: from its own reactor
+    private readonly long[] _blocks;
+    private string _rebuildTarget = "";
+
+    private RaidArray(BdevRegistry bdevs, RaidLevel level, string name, long stripBytes, IReadOnlyList<RegisteredBdev> bases)
+        : base($"bdev {name}")
+    {
+        _bdevs = bdevs;
+        Level = level;
+        StripBytes = stripBytes;
+        _slots = [.. bases];
+        _parts = [.. bases.Select(b => From(bases[0].Reactor, b))];
+        _blocks = new long[bases.Count];
+        Registered = null!; // MakeAsync
+    }
+
+    public RaidLevel Level { get; }
+
+    /// <summary>0: of a raid1.</summary>
+    public long StripBytes { get; }
+
+    public RegisteredBdev Registered { get; private set; }
+
+    /// <summary>It goes, and its bases are free.</summary>
+    public event Action<RaidArray>? Removed;
+
+    private Raid1Bdev? Mirror => Registered.Bdev as Raid1Bdev;
+
+    /// <summary>On the reactor of the first base. What the bases must be has been looked at; they have no user.</summary>
+    public static async Task<RaidArray> MakeAsync(BdevRegistry bdevs, RaidLevel level, string name, Guid uuid, long stripBytes, IReadOnlyList<RegisteredBdev> bases)
+    {
+        var array = new RaidArray(bdevs, level, name, stripBytes, bases);
+        Reactor.Reactor reactor = bases[0].Reactor;
+        IBdev bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(array.Make(name, reactor)));
+        array.Registered = new RegisteredBdev(BdevModule.Raid, bdev, reactor, uuid)
+        {
+            Details = () => Task.FromResult<object>(new Dictionary<string, object> { ["raid"] = array.Describe() }),
+            Stop = array.StopAsync,
+            Saved = array.Save,
+        };
+        foreach (RegisteredBdev below in bases) { below.User = array; }
+        return array;
+    }
+
+    private string LevelName => Level switch { RaidLevel.Concat => "concat", RaidLevel.Raid0 => "raid0", _ => "raid1" };
+
+    /// <summary>What there would be for data; 0: nothing fits.</summary>
+    public static long SizeOf(RaidLevel level, IReadOnlyList<IBdev> bases, long stripBytes) => level switch
+    {
+        RaidLevel.Concat => ConcatBdev.SizeOf(bases, stripBytes),
+        RaidLevel.Raid0 => Raid0Bdev.SizeOf(bases, stripBytes),
+        _ => bases.Min(b => b.SizeBytes),
+    };
+
+    /// <summary>Member by member as SPDK's bdev_raid_get_bdevs has it; of the name that is for the caller.</summary>
+    public Dictionary<string, object> Describe()
+    {
+        int present = _slots.Count(slot => slot is not null);
+        var shown = new Dictionary<string, object>
+        {
+            ["uuid"] = Registered.Uuid,
+            ["strip_size_kb"] = StripBytes / 1024,
+            ["state"] = "online",
+            ["raid_level"] = LevelName,
+            ["superblock"] = false,
+            ["num_base_bdevs"] = _slots.Length,
+            ["num_base_bdevs_discovered"] = present,
+            ["num_base_bdevs_operational"] = present,
+        };
+        if (Mirror?.RebuiltBytes is >= 0 and var bytes)
+        {
+            shown["process"] = new Dictionary<string, object>
+            {
+                ["type"] = "rebuild",
+                ["target"] = _rebuildTarget,
+                ["progress"] = new Dictionary<string, object> { ["blocks"] = bytes / Registered.Bdev.BlockSize, ["percent"] = (int)(bytes * 100.0 / Registered.Bdev.SizeBytes) },
+            };
+        }
+        shown["base_bdevs_list"] = _slots.Select((slot, i) => new Dictionary<string, object?>
+        {
+            ["name"] = slot?.Name,
+            ["uuid"] = slot?.Uuid ?? Guid.Empty.ToString(),
+            ["is_configured"] = slot is not null,
+            ["data_offset"] = 0,
+            ["data_size"] = _blocks[i],
+        }).ToArray();
+        return shown;
+    }
+
+    /// <summary>The call that makes it again, of what is equal in it: a base that is out, or still being rebuilt, would come back as if it were not. Of too few bases it fails, as it should.</summary>
+    private JsonObject Save()
+    {
+        bool isRebuilding = Mirror?.RebuiltBytes >= 0;
+        string[] bases = [.. _slots.Where(slot => slot is not null && !(isRebuilding && slot.Name == _rebuildTarget)).Select(slot => slot!.Name)];
+        var parameters = new JsonObject { ["name"] = Registered.Name, ["raid_level"] = LevelName, ["base_bdevs"] = new JsonArray([.. bases.Select(name => JsonValue.Create(name))]), ["uuid"] = Registered.Uuid };
+        if (StripBytes > 0) { parameters["strip_size_kb"] = StripBytes / 1024; }
+        return SavedCall.Of("bdev_raid_create", parameters);
+    }
+
+    /// <summary>A rebuild begins. EINVAL: no slot is free, or the bdev does not fit; EPERM: another rebuild is under way.</summary>
+    public async Task<Errno> AddAsync(RegisteredBdev below)
+    {
+        int slot = Array.IndexOf(_slots, null);
+        if (Mirror is not { } mirror || slot < 0 || !mirror.Fits(below.Bdev)) { return Errno.EINVAL; }
+        IBdev part = From(Registered.Reactor, below);
+        Errno started = await Registered.Reactor.InvokeAsync(() => new IoTask<Errno>(mirror.StartRebuild(slot, part)));
+        if (started != Errno.None) { return Errno.EPERM; }
+        (_slots[slot], _parts[slot], _rebuildTarget) = (below, part, below.Name);
+        below.User = this;
+        return Errno.None;
+    }
+
+    /// <summary>The base in this slot failed and is out: it is free once nothing touches it any more.</summary>
+    public async Task ForgetAsync(IBdev part)
+    {
+        if (_bdevs.All.Contains(Registered) && FindSlot(part) is >= 0 and var slot) { await TakeOutAsync(slot); }
+    }
+
+    public string? NameOf(IBdev part) => FindSlot(part) is >= 0 and var slot ? _slots[slot]!.Name : null;
+
+    public override async Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev)
+    {
+        bool goesToo = Mirror is not { } mirror || await Registered.Reactor.InvokeAsync(() => new IoTask<bool>(mirror.IsLast(PartOf(bdev))));
+        return goesToo ? await BdevRegistry.FindRefusalAsync(Registered) : null;
+    }
+
+    // Whether a leg is the last may have changed since somebody asked.
+    public override async Task LetGoAsync(RegisteredBdev bdev)
+    {
+        if (Mirror is not null && await TakeOutAsync(Array.IndexOf(_slots, bdev))) { return; }
+        await _bdevs.DeleteAsync(Registered);
+    }
+
+    private async Task<bool> TakeOutAsync(int slot)
+    {
+        IBdev part = _parts[slot]!;
+        if (!await Registered.Reactor.InvokeAsync(() => Mirror!.RemoveAsync(part))) { return false; }
+        Free(slot);
+        return true;
+    }
+
+    private async Task StopAsync()
+    {
+        if (Mirror is { } mirror) { await Registered.Reactor.InvokeAsync(mirror.StopAsync); }
+        for (int i = 0; i < _slots.Length; i++) { Free(i); }
+        Removed?.Invoke(this);
+    }
+
+    private void Free(int slot)
+    {
+        if (_slots[slot] is { } below) { below.User = null; }
+        (_slots[slot], _parts[slot]) = (null, null);
+    }
+
+    private IBdev Make(string name, Reactor.Reactor reactor)
+    {
+        IBdev[] parts = [.. _parts.Select(part => part!)];
+        IBdev bdev = Level switch
+        {
+            RaidLevel.Concat => new ConcatBdev(name, parts, StripBytes),
+            RaidLevel.Raid0 => new Raid0Bdev(name, parts, StripBytes),
+            _ => new Raid1Bdev(name, parts, reactor),
+        };
+        for (int i = 0; i < parts.Length; i++)
+        {
+            long bytes = Level switch { RaidLevel.Concat => ConcatBdev.BaseBytes(parts[i], StripBytes), RaidLevel.Raid0 => Raid0Bdev.BaseBytes(parts, StripBytes), _ => bdev.SizeBytes };
+            _blocks[i] = bytes / bdev.BlockSize;
+        }
+        return bdev;
+    }
+
+    private int FindSlot(IBdev part) => Array.IndexOf(_parts, part);
+
+    private IBdev PartOf(RegisteredBdev bdev) => _parts[Array.IndexOf(_slots, bdev)]!;
+
+    private static IBdev From(Reactor.Reactor reactor, RegisteredBdev below) => below.Reactor == reactor ? below.Bdev : new RemoteBdev(below.Bdev, reactor, below.Reactor);
+}
