@@ -38,7 +38,7 @@ public abstract class BdevDecorator : IBdev
 
     public bool IsReadOnly => Inner.IsReadOnly;
 
-    public bool UnmapReadsZero => Inner.UnmapReadsZero;
+    public virtual bool UnmapReadsZero => Inner.UnmapReadsZero;
 
     public BdevStatistics Statistics { get; } = new();
 
@@ -98,8 +98,14 @@ public abstract class BdevDecorator : IBdev
     public void Dispose()
     {
         Inner.Resized -= PassOn;
+        DisposeCore();
         if (OwnsInner) { Inner.Dispose(); }
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>What the module itself owns; nothing is under way.</summary>
+    protected virtual void DisposeCore()
+    {
     }
 
     protected abstract IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target);

@@ -153,7 +153,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
 /// <summary>The words in the names of bdev RPCs.</summary>
 internal static class BdevModule
 {
-    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol", Split = "split", Raid = "raid";
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol", Split = "split", Raid = "raid", Crypto = "crypto";
 
     /// <summary>From configuration files only.</summary>
     public const string Volatile = "volatile";

@@ -12,6 +12,7 @@ internal sealed class BlockTarget
     private readonly BdevRegistry _bdevs;
     private readonly BdevMethods _bdevMethods;
     private readonly StatisticsMethods _statisticsMethods;
+    private readonly CryptoMethods _cryptoMethods;
     private readonly SplitMethods _splitMethods;
     private readonly RaidMethods _raidMethods;
     private readonly LvolMethods _lvolMethods;
@@ -29,6 +30,7 @@ internal sealed class BlockTarget
         _bdevs = new BdevRegistry(reactors, _notifications);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
         _statisticsMethods = new StatisticsMethods(_bdevs, _turn);
+        _cryptoMethods = new CryptoMethods(_bdevs, _turn);
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
         _lvolMethods = new LvolMethods(_bdevs, _turn, log);
@@ -36,12 +38,12 @@ internal sealed class BlockTarget
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
         _scsiMethods = new ScsiMethods(_bdevs, _controllers, _turn, log);
         _fsMethods = new FsMethods(_bdevs, _controllers, _turn, log);
-        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
+        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["accel"] = _cryptoMethods.SavedCalls, ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
         _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_cryptoMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(PoolHost pool, Reactor.Reactor reactor)
@@ -57,5 +59,6 @@ internal sealed class BlockTarget
         await _controllers.StopAsync();
         await _fsMethods.StopAsync();
         await _bdevs.DisposeAsync();
+        _cryptoMethods.Clear();
     }
 }
