@@ -37,6 +37,7 @@ internal sealed class QueueServer
         _log = log;
         _fail = fail;
         _drainStep = new DrainStep(this);
+        device.Queues = this;
     }
 
     public Reactor.Reactor Reactor { get; }
@@ -146,7 +147,7 @@ internal sealed class QueueServer
                 default:
                     break;
             }
-            if (IsPaused) { return; }
+            if (IsPaused || !_device.WantsChains(ring)) { return; }
         }
         ring.PostServe();
     }
@@ -171,8 +172,8 @@ internal sealed class QueueServer
         Memory.AddUser();
     }
 
-    /// <summary>The ring runs and nobody holds it.</summary>
-    public bool MayServe(VhostUserRing ring) => !IsPaused && !ring.IsStopping && ring.IsKicked && ring.IsEnabled && ring.Queue.IsRunning;
+    /// <summary>The ring runs, nobody holds it, and the device wants what is in it.</summary>
+    public bool MayServe(VhostUserRing ring) => !IsPaused && !ring.IsStopping && ring.IsKicked && ring.IsEnabled && ring.Queue.IsRunning && _device.WantsChains(ring);
 
     /// <summary>A request has ended: its chain goes back. Nothing of it may touch guest memory from here on.</summary>
     public void Finish(VhostUserRing ring, ushort head, int replyBytes)

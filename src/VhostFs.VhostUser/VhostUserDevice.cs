@@ -22,6 +22,9 @@ public abstract class VhostUserDevice
     /// <summary>The front-end is to read the configuration space again.</summary>
     internal Action? ConfigChanged { get; set; }
 
+    /// <summary>Who serves its rings; null before a connection.</summary>
+    internal QueueServer? Queues { get; set; }
+
     /// <summary>Fills in the configuration space, as far as there is one; what comes in is zero.</summary>
     internal virtual void ReadConfig(Span<byte> space)
     {
@@ -32,6 +35,9 @@ public abstract class VhostUserDevice
 
     /// <summary>There is room for one more request of this ring.</summary>
     internal abstract bool HasRoom(VhostUserRing ring);
+
+    /// <summary>False: chains of this ring stay in it. Who changes that calls <see cref="QueueServer.Serve"/>.</summary>
+    internal virtual bool WantsChains(VhostUserRing ring) => true;
 
     /// <summary>Takes the next chain of the ring and starts the request; it may be finished before this returns.</summary>
     internal abstract PopResult TakeOne(QueueServer server, VhostUserRing ring);

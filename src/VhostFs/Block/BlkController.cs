@@ -1,66 +1,61 @@
+using System.Text.Json.Nodes;
 using VhostFs.Bdev;
-using VhostFs.Hosting;
-using VhostFs.Linux;
-using VhostFs.Reactor;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
 
-/// <summary>A bdev behind a socket of its own name: vhost-user-blk. Lives on the reactor of its bdev.</summary>
+/// <summary>A bdev as a controller: vhost-user-blk. Lives on the reactor of its bdev.</summary>
 /// <remarks>When the bdev is deleted the controller stays, and the guest's requests fail from then on.</remarks>
-internal sealed class BlkController : BdevUser
+internal sealed class BlkController : VhostController
 {
-    private readonly VhostUserServer _server;
+    public const string Transport = "vhost_user_blk";
+
+    private readonly bool _isReadOnly;
+    private RegisteredBdev? _bdev; // null: it was deleted under the controller
     private IBdev _served;
     private VhostUserBlkDevice? _device; // of the last connection
 
     public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
-        : base($"controller {name}")
+        : base(name, bdev.Reactor, socketPath, log)
     {
-        Name = name;
-        Bdev = bdev;
-        Reactor = bdev.Reactor;
-        SocketPath = socketPath;
-        IsReadOnly = isReadOnly;
+        _bdev = bdev;
         _served = bdev.Served;
-        void Write(VhostLogLevel level, string message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
-        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, () => _device = new VhostUserBlkDevice(_served, Write, isReadOnly), Write);
+        _isReadOnly = isReadOnly;
+        User = new Holder(this);
     }
 
-    public string Name { get; }
+    /// <summary>As the bdev knows it.</summary>
+    public BdevUser User { get; }
 
-    /// <summary>Null: it was deleted under the controller.</summary>
-    public RegisteredBdev? Bdev { get; private set; }
+    public override (string Kind, object Details) Backend =>
+        ("block", new Dictionary<string, object?> { ["readonly"] = _isReadOnly, ["bdev"] = _bdev?.Name, ["transport"] = Transport });
 
-    public Reactor.Reactor Reactor { get; }
-
-    public string SocketPath { get; }
-
-    public bool IsReadOnly { get; }
-
-    public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
-
-    /// <summary>Requests under way finish; then the connection ends, the socket goes away, and the bdev is free.</summary>
-    public async Task StopAsync()
+    public override async Task StopAsync()
     {
-        await Reactor.InvokeAsync(_server.StopAsync);
-        if (Bdev is { } bdev) { bdev.User = null; }
+        await base.StopAsync();
+        if (_bdev is { } bdev) { bdev.User = null; }
     }
 
-    /// <summary>Null: nobody is connected.</summary>
-    public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
+    public override IEnumerable<JsonObject> SavedCalls(string mask) => _bdev is null
+        ? []
+        : [SavedCall.Of("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = _bdev.Name, ["cpumask"] = mask, ["readonly"] = _isReadOnly })];
 
-    public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+    protected override VhostUserDevice NewDevice() => _device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
 
-    public override async Task LetGoAsync(RegisteredBdev bdev)
+    private async Task LetGoAsync(RegisteredBdev bdev)
     {
         await Reactor.InvokeAsync(async () =>
         {
             _served = new GoneBdev(bdev.Bdev);
             return _device is null || await _device.ReplaceBdevAsync(_served);
         });
-        Bdev = null;
+        _bdev = null;
     }
 
-    private Task<T> OnReactorAsync<T>(Func<T> work) => Reactor.InvokeAsync(() => new IoTask<T>(work()));
+    private sealed class Holder(BlkController controller) : BdevUser($"controller {controller.Name}")
+    {
+        public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        public override Task LetGoAsync(RegisteredBdev bdev) => controller.LetGoAsync(bdev);
+    }
 }

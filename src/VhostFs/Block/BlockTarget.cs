@@ -15,7 +15,9 @@ internal sealed class BlockTarget
     private readonly SplitMethods _splitMethods;
     private readonly RaidMethods _raidMethods;
     private readonly LvolMethods _lvolMethods;
+    private readonly VhostControllers _controllers;
     private readonly VhostMethods _vhostMethods;
+    private readonly ScsiMethods _scsiMethods;
     private readonly FrameworkMethods _frameworkMethods;
 
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
@@ -29,12 +31,15 @@ internal sealed class BlockTarget
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
         _lvolMethods = new LvolMethods(_bdevs, _turn, log);
-        _vhostMethods = new VhostMethods(_bdevs, _turn, _notifications, reactors, socketDirectory, log);
-        _frameworkMethods = new FrameworkMethods(_turn, _notifications, new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls }, stop);
+        _controllers = new VhostControllers(reactors, _notifications, socketDirectory);
+        _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
+        _scsiMethods = new ScsiMethods(_bdevs, _controllers, _turn, log);
+        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls };
+        _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");
@@ -43,7 +48,7 @@ internal sealed class BlockTarget
     public async Task StopAsync()
     {
         await _turn.EndAsync();
-        await _vhostMethods.StopAsync();
+        await _controllers.StopAsync();
         await _bdevs.DisposeAsync();
     }
 }

@@ -39,6 +39,13 @@ internal sealed class RpcParameters
         return value.ValueKind == JsonValueKind.Number && value.TryGetUInt64(out ulong number) && number <= most ? number : throw Wrong($"'{name}' must be a whole number from 0 to {most}");
     }
 
+    /// <summary>A number of 32 bits that may be negative.</summary>
+    public int Integer(string name)
+    {
+        if (Find(name) is not { } value) { throw Missing(name); }
+        return value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int number) ? number : throw Wrong($"'{name}' must be a whole number");
+    }
+
     public bool Flag(string name) => Find(name) is { } value && (value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean() : throw Wrong($"'{name}' must be true or false"));
 
     public T Choice<T>(string name, IReadOnlyDictionary<string, T> choices) =>

@@ -1,0 +1,104 @@
+using System.Text.Json.Nodes;
+using VhostFs.Bdev;
+using VhostFs.Reactor;
+using VhostFs.VhostUser;
+
+namespace VhostFs.Block;
+
+/// <summary>Up to eight bdevs as targets of a controller: vhost-user-scsi. They come and go while a VM is connected.</summary>
+/// <remarks>A target goes with its bdev. The controller has one connection at a time, and so one initiator: itself. Bdevs of other reactors are used from there by messages (<see cref="RemoteBdev"/>).</remarks>
+internal sealed class ScsiController(string name, Reactor.Reactor reactor, string socketPath, Log log) : VhostController(name, reactor, socketPath, log)
+{
+    private readonly ScsiTargets _targets = new();
+    private readonly Target?[] _added = new Target?[ScsiTargets.Count];
+
+    /// <summary>It was made to be started later, and has not been yet.</summary>
+    public bool IsDelayed { get; set; }
+
+    public override (string Kind, object Details) Backend => ("scsi", _added.Index().Where(t => t.Item is not null).Select(t => new Dictionary<string, object>
+    {
+        ["scsi_dev_num"] = t.Index,
+        ["id"] = t.Index,
+        ["target_name"] = $"Target {t.Index}",
+        ["luns"] = new[] { new Dictionary<string, object> { ["id"] = 0, ["bdev_name"] = t.Item!.Bdev.Name } },
+    }).ToArray());
+
+    public override string? KeptBy => _added.Any(t => t is not null) ? "it has targets; remove them first" : null;
+
+    /// <summary>The first target number that is not in use; null: all are.</summary>
+    public int? FirstFree => Array.IndexOf(_added, null) is >= 0 and int free ? free : null;
+
+    public bool HasTarget(int number) => _added[number] is not null;
+
+    /// <summary>The number and the bdev are free.</summary>
+    public async Task AddAsync(int number, RegisteredBdev bdev)
+    {
+        bool isHere = bdev.Reactor == Reactor;
+        IBdev used = isHere ? bdev.Served : new RemoteBdev(bdev.Served, Reactor, bdev.Reactor);
+        var target = new Target(this, number, bdev, isHere ? null : _ => Reactor.Send(new Resized(_targets, number, used)));
+        _added[number] = target;
+        bdev.User = target;
+        await OnReactorAsync(() =>
+        {
+            _targets.Add(number, used, Guid.Parse(bdev.Uuid));
+            return true;
+        });
+        if (target.OnResized is { } onResized) { await ListenAsync(bdev, () => bdev.Bdev.Resized += onResized); }
+    }
+
+    /// <summary>Completes when the bdev is not used any more.</summary>
+    public async Task RemoveAsync(int number)
+    {
+        Target target = _added[number]!;
+        await Reactor.InvokeAsync(() => _targets.RemoveAsync(number));
+        if (target.OnResized is { } onResized) { await ListenAsync(target.Bdev, () => target.Bdev.Bdev.Resized -= onResized); }
+        _added[number] = null;
+        target.Bdev.User = null;
+    }
+
+    public override async Task StopAsync()
+    {
+        await base.StopAsync();
+        for (int i = 0; i < _added.Length; i++)
+        {
+            if (_added[i] is not null) { await RemoveAsync(i); }
+        }
+    }
+
+    public override IEnumerable<JsonObject> SavedCalls(string mask)
+    {
+        // Its targets are there before a VM can look.
+        yield return SavedCall.Of("vhost_create_scsi_controller", new JsonObject { ["ctrlr"] = Name, ["cpumask"] = mask, ["delay"] = true });
+        foreach ((int number, Target? target) in _added.Index())
+        {
+            if (target is not null) { yield return SavedCall.Of("vhost_scsi_controller_add_target", new JsonObject { ["ctrlr"] = Name, ["scsi_target_num"] = number, ["bdev_name"] = target.Bdev.Name }); }
+        }
+        if (!IsDelayed) { yield return SavedCall.Of("vhost_start_scsi_controller", new JsonObject { ["ctrlr"] = Name }); }
+    }
+
+    protected override VhostUserDevice NewDevice() => new VhostUserScsiDevice(_targets, Name, Write);
+
+    private static Task<bool> ListenAsync(RegisteredBdev bdev, Action change) => bdev.Reactor.InvokeAsync(() =>
+    {
+        change();
+        return new IoTask<bool>(true);
+    });
+
+    /// <param name="onResized">On the bdev's reactor; null: that is the controller's, and the target listens itself.</param>
+    private sealed class Target(ScsiController controller, int number, RegisteredBdev bdev, Action<long>? onResized) : BdevUser($"controller {controller.Name}, target {number}")
+    {
+        public RegisteredBdev Bdev => bdev;
+
+        public Action<long>? OnResized => onResized;
+
+        public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        /// <summary>The bdev is deleted: the guest loses the disk.</summary>
+        public override Task LetGoAsync(RegisteredBdev bdev) => controller.RemoveAsync(number);
+    }
+
+    private sealed class Resized(ScsiTargets targets, int number, IBdev bdev) : ReactorMessage
+    {
+        protected override void Receive() => targets.Resized(number, bdev);
+    }
+}

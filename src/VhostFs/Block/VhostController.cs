@@ -1,0 +1,53 @@
+using System.Text.Json.Nodes;
+using VhostFs.Hosting;
+using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.VhostUser;
+
+namespace VhostFs.Block;
+
+/// <summary>A vhost-user device behind a socket of its own name, on one reactor.</summary>
+internal abstract class VhostController
+{
+    private readonly VhostUserServer _server;
+
+    protected VhostController(string name, Reactor.Reactor reactor, string socketPath, Log log)
+    {
+        Name = name;
+        Reactor = reactor;
+        SocketPath = socketPath;
+        Write = (level, message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
+        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, NewDevice, Write);
+    }
+
+    public string Name { get; }
+
+    public Reactor.Reactor Reactor { get; }
+
+    public string SocketPath { get; }
+
+    /// <summary>What only its kind has, as vhost_get_controllers shows it.</summary>
+    public abstract (string Kind, object Details) Backend { get; }
+
+    /// <summary>Null: it may be deleted when no VM is connected; or why not.</summary>
+    public virtual string? KeptBy => null;
+
+    protected VhostLog Write { get; }
+
+    public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
+
+    /// <summary>Requests under way finish; then the connection ends, the socket goes away, and its bdevs are free.</summary>
+    public virtual Task StopAsync() => Reactor.InvokeAsync(_server.StopAsync);
+
+    /// <summary>Null: nobody is connected.</summary>
+    public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
+
+    /// <summary>The calls that make it again as it is now.</summary>
+    /// <param name="mask">Of where it runs.</param>
+    public abstract IEnumerable<JsonObject> SavedCalls(string mask);
+
+    /// <summary>The device of a new connection.</summary>
+    protected abstract VhostUserDevice NewDevice();
+
+    protected Task<T> OnReactorAsync<T>(Func<T> work) => Reactor.InvokeAsync(() => new IoTask<T>(work()));
+}
