@@ -200,6 +200,38 @@ public sealed class RaidRpcTests : BlockRpcFixture
         await PlayAsync(("bdev_raid_delete", """{"name":"R0"}""", "true")); // in the middle of a rebuild
     }
 
+    [Fact]
+    public async Task A_store_on_a_raid1_comes_back_on_the_array_and_not_on_a_base_of_it()
+    {
+        string[] files = [Files["0.img"], Files["1.img"]];
+        foreach (string file in files) { await File.WriteAllBytesAsync(file, new byte[64 << 20]); }
+        (string, string, string) Open(int i) => ("bdev_aio_create", $$"""{"name":"F{{i}}","filename":"{{files[i]}}","block_size":4096}""", $"\"F{i}\"");
+        await PlayAsync(
+            Open(0), Open(1),
+            ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["F0","F1"]}""", "true"),
+            ("bdev_lvol_create_lvstore", """{"bdev_name":"R0","lvs_name":"s"}""", "*"),
+            ("bdev_lvol_create", """{"lvs_name":"s","lvol_name":"v","size_in_mib":8}""", "*"),
+            ("bdev_aio_delete", """{"name":"F0"}""", "true"),
+            ("bdev_set_options", """{"bdev_auto_examine":false}""", "true"),
+            Open(0), // it holds the store as it was, and is not asked
+            ("bdev_set_options", """{"bdev_auto_examine":true,"bdev_io_pool_size":65535}""", "true"),
+            ("bdev_set_options", """{"bdev_auto_examine":1}""", Error(-32602, "Invalid parameters")),
+            ("bdev_raid_add_base_bdev", """{"base_bdev":"F0","raid_bdev":"R0"}""", "true"));
+        while ((await RaidAsync())["process"] is not null) { await Task.Delay(5); }
+        JsonArray saved = (await CallAsync("framework_get_config", """{"name":"bdev"}"""))["result"]!.AsArray();
+        Assert.Equal(["bdev_set_options", "bdev_aio_create", "bdev_aio_create", "bdev_raid_create", "bdev_examine", "bdev_set_options", "bdev_wait_for_examine"], saved.Select(c => c!["method"]!.GetValue<string>()));
+        await PlayAsync(
+            ("bdev_raid_delete", """{"name":"R0"}""", "true"),
+            ("bdev_aio_delete", """{"name":"F0"}""", "true"),
+            ("bdev_aio_delete", """{"name":"F1"}""", "true"));
+        Assert.Equal(await File.ReadAllBytesAsync(files[0]), await File.ReadAllBytesAsync(files[1]));
+        foreach (JsonNode? call in saved) { await PlayAsync((call!["method"]!.GetValue<string>(), call["params"]!.ToJsonString(), "*")); }
+        JsonNode store = (await CallAsync("bdev_lvol_get_lvstores", "{}"))["result"]![0]!;
+        Assert.Equal(("s", "R0"), (store["name"]!.GetValue<string>(), store["base_bdev"]!.GetValue<string>()));
+        Assert.Equal(2, (await RaidAsync())["num_base_bdevs_operational"]!.GetValue<int>());
+        await PlayAsync(("bdev_get_bdevs", """{"name":"s/v"}""", "*"));
+    }
+
     private async Task<JsonNode> RaidAsync() => (await CallAsync("bdev_raid_get_bdevs", """{"category":"all"}"""))["result"]![0]!;
 
     private Task MallocAsync(string name, int blocks, string? uuid = null) =>

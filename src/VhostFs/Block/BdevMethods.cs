@@ -36,6 +36,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
         ["bdev_get_bdevs"] = GetAsync,
+        ["bdev_set_options"] = turn.Whole(SetOptionsAsync),
         ["bdev_examine"] = turn.Whole(ExamineAsync),
         ["bdev_wait_for_examine"] = turn.Whole(WaitForExamineAsync),
         ["bdev_malloc_create"] = turn.Whole(CreateMallocAsync),
@@ -59,10 +60,28 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
     };
 
     /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
-    public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Saved is not null).Select(b => b.Saved!())
-        .Concat(bdevs.All.Where(b => !b.Served.Limits.IsNone).Select(StatisticsMethods.SavedLimits))
-        .DistinctBy(call => call.ToJsonString()) // one call makes all splits of a bdev
-        .Append(SavedCall.Of("bdev_wait_for_examine", []));
+    public IEnumerable<JsonObject> SavedCalls()
+    {
+        var calls = new List<JsonObject>();
+        var done = new HashSet<RegisteredBdev>();
+        void Save(RegisteredBdev bdev)
+        {
+            if (!done.Add(bdev)) { return; }
+            foreach (RegisteredBdev below in bdev.Bases) { Save(below); } // the base of an array may have come after it
+            if (bdev.Saved is { } saved) { calls.Add(saved()); }
+            if (bdev.User is { IsFoundByExamination: true }) { calls.Add(SavedCall.Of("bdev_examine", new JsonObject { ["name"] = bdev.Name })); }
+        }
+        foreach (RegisteredBdev bdev in bdevs.All) { Save(bdev); }
+        // What was found on a bdev is looked for there, and nowhere before: each base of a raid1 has it, too.
+        bool asksWhere = !bdevs.ExaminesNew || bdevs.All.Any(b => b.User is { IsFoundByExamination: true });
+        if (asksWhere) { calls.Insert(0, AutoExamine(false)); }
+        if (asksWhere && bdevs.ExaminesNew) { calls.Add(AutoExamine(true)); }
+        return calls.Concat(bdevs.All.Where(b => !b.Served.Limits.IsNone).Select(StatisticsMethods.SavedLimits))
+            .DistinctBy(call => call.ToJsonString()) // one call makes all splits of a bdev
+            .Append(SavedCall.Of("bdev_wait_for_examine", []));
+
+        static JsonObject AutoExamine(bool isOn) => SavedCall.Of("bdev_set_options", new JsonObject { ["bdev_auto_examine"] = isOn });
+    }
 
     // With a time-out it waits for a bdev that another call is to make, and lets that one have its turn.
     private async Task<object?> GetAsync(RpcCall call)
@@ -82,7 +101,17 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         }
     }
 
-    // Every bdev is looked at before the call that makes it is answered.
+    private Task<object?> SetOptionsAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, new RpcRefusal(RpcErrorCode.InvalidParams, "Invalid parameters"));
+        bool examines = parameters.Has("bdev_auto_examine") ? parameters.Flag("bdev_auto_examine") : bdevs.ExaminesNew;
+        parameters.Ignore("bdev_io_pool_size", "bdev_io_cache_size", "iobuf_small_cache_size", "iobuf_large_cache_size");
+        parameters.End();
+        bdevs.ExaminesNew = examines;
+        return Task.FromResult<object?>(true);
+    }
+
+    // Every new bdev is looked at before the call that makes it is answered, unless bdev_auto_examine is off.
     private async Task<object?> ExamineAsync(RpcCall call)
     {
         var parameters = new RpcParameters(call, s_wrong);

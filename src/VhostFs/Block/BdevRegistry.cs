@@ -23,6 +23,9 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
     /// <summary>Looks at a bdev that has appeared, and may make others of what it finds there.</summary>
     public Func<RegisteredBdev, Task> Examine { get; set; } = static _ => Task.CompletedTask;
 
+    /// <summary>Every new bdev is examined. Without it only when a client asks: the bases of a raid1 hold what is on it, and it must not be found there.</summary>
+    public bool ExaminesNew { get; set; } = true;
+
     /// <summary>By name, by alias or by UUID.</summary>
     public RegisteredBdev? Find(string nameOrUuid) => _bdevs.Find(b => b.Name == nameOrUuid || b.Alias == nameOrUuid) ?? _bdevs.Find(b => b.Uuid.Equals(nameOrUuid, StringComparison.OrdinalIgnoreCase));
 
@@ -105,9 +108,11 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         var parameters = JsonNode.Parse(call.Parameters.GetRawText())!.AsObject(); // the call's own text ends with the call
         added.Saved = () => SavedCall.Of(call.Method, parameters, added);
         Present(added);
-        await Examine(added);
+        await ExamineNewAsync(added);
         return added;
     }
+
+    public Task ExamineNewAsync(RegisteredBdev bdev) => ExaminesNew ? Examine(bdev) : Task.CompletedTask;
 
     /// <summary>One that somebody else has made; its name and UUID are free.</summary>
     public void Present(RegisteredBdev bdev)

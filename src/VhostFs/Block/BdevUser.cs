@@ -9,6 +9,9 @@ internal class BdevUser(string name)
 {
     public static implicit operator BdevUser(string name) => new(name);
 
+    /// <summary>He comes back when the bdev is examined.</summary>
+    public virtual bool IsFoundByExamination => false;
+
     /// <summary>Who would have to let go, and does not: he, or one above him. Null: nobody.</summary>
     public virtual Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(this);
 

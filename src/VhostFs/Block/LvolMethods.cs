@@ -302,6 +302,8 @@ internal sealed class LvolMethods
 
         public RegisteredBdev Below => below;
 
+        public override bool IsFoundByExamination => true;
+
         public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(methods.BdevsOf(this).Any(b => b.User is not null) ? this : null);
 
         public override async Task LetGoAsync(RegisteredBdev bdev)

@@ -57,6 +57,7 @@ internal sealed class RaidArray : BdevUser
             Details = () => Task.FromResult<object>(new Dictionary<string, object> { ["raid"] = array.Describe() }),
             Stop = array.StopAsync,
             Saved = array.Save,
+            Members = () => array._slots.OfType<RegisteredBdev>(),
         };
         foreach (RegisteredBdev below in bases) { below.User = array; }
         return array;

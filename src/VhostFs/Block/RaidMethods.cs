@@ -161,7 +161,7 @@ internal sealed class RaidMethods(BdevRegistry bdevs, ControlTurn turn, Log log)
         array.Removed += removed => _arrays.Remove(removed);
         _arrays.Add(array);
         bdevs.Present(array.Registered);
-        await bdevs.Examine(array.Registered);
+        await bdevs.ExamineNewAsync(array.Registered);
     }
 
     /// <summary>The array has done without a base since it failed; that the base is free again is a change of the tables, and waits for its turn.</summary>

@@ -24,6 +24,12 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
 
     public RegisteredBdev? Below => below;
 
+    /// <summary>All that it stands on, as it is now.</summary>
+    public IEnumerable<RegisteredBdev> Bases => Members?.Invoke() ?? (below is null ? [] : [below]);
+
+    /// <summary>Of an array: its bases. Null: it is none.</summary>
+    public Func<IEnumerable<RegisteredBdev>>? Members { get; init; }
+
     /// <summary>Who has it to himself. Null: it is free.</summary>
     public BdevUser? User { get; set; }
 
