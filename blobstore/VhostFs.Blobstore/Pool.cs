@@ -95,14 +95,15 @@ public sealed class Pool
         if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, bdev.FlushAsync, catalogue, geometry.Nodes0First, VolumeFlags.None, identity); }
         if (written == Errno.None)
         {
-            written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry });
+            written = await SuperblockStore.WriteAsync(bdev, new Superblock { Uuid = uuid, Generation = 2, Epoch = 0, Geometry = geometry, Compatible = options.ForLogicalVolumes ? CompatibleFeatures.LogicalVolumes : CompatibleFeatures.None });
         }
         bdev.ReleaseClaim();
         return written == Errno.None ? await OpenAsync(bdev, new PoolOptions()) : $"formatting {bdev.Name} failed: {written}";
     }
 
-    /// <summary>Whether a bdev holds a pool, of whatever version and in whatever state. Changes nothing.</summary>
-    public static async IoTask<bool> IsOnAsync(IBdev bdev) => bdev.SizeBytes >= PoolGeometry.MinDeviceBytes && await SuperblockStore.ReadAsync(bdev) is not null;
+    /// <summary>Whether a bdev holds a pool that was made for logical volumes, in whatever state. Changes nothing.</summary>
+    public static async IoTask<bool> HoldsLogicalVolumesAsync(IBdev bdev) =>
+        bdev.SizeBytes >= PoolGeometry.MinDeviceBytes && await SuperblockStore.ReadAsync(bdev) is { } superblock && superblock.Compatible.HasFlag(CompatibleFeatures.LogicalVolumes);
 
     /// <summary>Makes a bdev one that holds no pool; the pool is not open. Content stays on it, and nothing leads there.</summary>
     public static IoTask<Errno> EraseAsync(IBdev bdev) => SuperblockStore.EraseAsync(bdev);

@@ -13,6 +13,9 @@ public sealed record FormatOptions
     /// <summary>Format even if the device holds a pool.</summary>
     public bool Force { get; init; }
 
+    /// <summary>The pool is for logical volumes, and can be found by that without being opened (<see cref="Pool.HoldsLogicalVolumesAsync"/>).</summary>
+    public bool ForLogicalVolumes { get; init; }
+
     /// <summary>Uuid of the pool; a new one when null.</summary>
     public Guid? Uuid { get; init; }
 }

@@ -13,6 +13,16 @@ internal enum IncompatibleFeatures : ulong
     SharedBlocks = 1,
 }
 
+/// <summary>What a program may know before it opens a pool, and need not (docs/blobstore-format.md, section 2).</summary>
+[Flags]
+internal enum CompatibleFeatures : ulong
+{
+    None = 0,
+
+    /// <summary>Made to hold logical volumes: who looks for those need not open, and so write to, other pools.</summary>
+    LogicalVolumes = 1,
+}
+
 /// <summary>The superblock (docs/blobstore-format.md, section 2).</summary>
 /// <remarks>Four copies; the generation's parity picks the two that are written, so a torn write leaves the other two.</remarks>
 internal sealed record Superblock
@@ -29,6 +39,8 @@ internal sealed record Superblock
     public bool IsForeign => (Incompatible & ~IncompatibleFeatures.SharedBlocks) != 0 || ReadOnlyCompatibleFeatures != 0;
 
     public ulong ReadOnlyCompatibleFeatures { get; init; }
+
+    public CompatibleFeatures Compatible { get; init; }
 
     public Guid Uuid { get; init; }
 
@@ -67,6 +79,7 @@ internal sealed record Superblock
         BinaryPrimitives.WriteUInt32LittleEndian(block[12..], BlobData.BlockBytes);
         BinaryPrimitives.WriteUInt64LittleEndian(block[16..], (ulong)Incompatible);
         BinaryPrimitives.WriteUInt64LittleEndian(block[24..], ReadOnlyCompatibleFeatures);
+        BinaryPrimitives.WriteUInt64LittleEndian(block[32..], (ulong)Compatible);
         Uuid.TryWriteBytes(block[40..]);
         BinaryPrimitives.WriteUInt64LittleEndian(block[56..], Generation);
         BinaryPrimitives.WriteUInt64LittleEndian(block[64..], Epoch);
@@ -101,6 +114,7 @@ internal sealed record Superblock
         {
             Incompatible = (IncompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[16..]),
             ReadOnlyCompatibleFeatures = BinaryPrimitives.ReadUInt64LittleEndian(block[24..]),
+            Compatible = (CompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[32..]),
             Uuid = new Guid(block.Slice(40, 16)),
             Generation = BinaryPrimitives.ReadUInt64LittleEndian(block[56..]),
             Epoch = BinaryPrimitives.ReadUInt64LittleEndian(block[64..]),

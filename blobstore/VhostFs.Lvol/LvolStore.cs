@@ -12,7 +12,7 @@ namespace VhostFs.Lvol;
 /// <remarks>
 /// <para>So a logical volume has everything that a file has: no space for what was never written, checksums, one log for all of them, a checker; and
 /// <c>vhostfs mount</c> shows them on a host when no process serves the store.</para>
-/// <para>On disk (docs/blobfs.md, "Logical volumes"): the volume <see cref="VolumeName"/>; at its root the xattr <c>trusted.lvolstore</c> with the store's name; at each file <c>trusted.lvol</c>
+/// <para>On disk (docs/blobfs.md, "Logical volumes"): a bit in the superblock; the volume <see cref="VolumeName"/>; at its root the xattr <c>trusted.lvolstore</c> with the store's name; at each file <c>trusted.lvol</c>
 /// with its UUID, 16 bytes. A file without one was being made when the process died, and goes. A read-only volume's file has no write permission.</para>
 /// <para>Lives on the bdev's reactor, one call at a time; I/O of its volumes goes on meanwhile.</para>
 /// </remarks>
@@ -73,7 +73,7 @@ public sealed class LvolStore
     public static async IoTask<OpenResult<LvolStore>> FormatAsync(IBdev bdev, string name, int clusterBytes, PoolOptions options)
     {
         if (NameError(name) is { } error) { return error; }
-        OpenResult<Pool> formatted = await Pool.FormatAsync(bdev, new FormatOptions { ClusterBytes = clusterBytes });
+        OpenResult<Pool> formatted = await Pool.FormatAsync(bdev, new FormatOptions { ClusterBytes = clusterBytes, ForLogicalVolumes = true });
         if (formatted.Value is null) { return formatted.Error!; }
         // Closed and opened once more: formatting knows nothing of how we want it open.
         Errno closed = await formatted.Value.CloseAsync();
@@ -92,11 +92,11 @@ public sealed class LvolStore
     /// <summary>The store on a bdev; neither a value nor an error: there is none.</summary>
     public static async IoTask<OpenResult<LvolStore>> OpenAsync(IBdev bdev, PoolOptions options)
     {
-        if (!await Pool.IsOnAsync(bdev)) { return new OpenResult<LvolStore>(null, null); }
+        if (!await Pool.HoldsLogicalVolumesAsync(bdev)) { return new OpenResult<LvolStore>(null, null); }
         OpenResult<Pool> opened = await Pool.OpenAsync(bdev, options);
         if (opened.Value is not { } pool) { return opened.Error!; }
         if (pool.Volumes.Any(static v => v.Name == VolumeName)) { return await MountAsync(bdev, pool, newName: null); }
-        Errno closed = await pool.CloseAsync();
+        Errno closed = await pool.CloseAsync(); // the process that was making it died
         return new OpenResult<LvolStore>(null, closed == Errno.None ? null : $"the pool on {bdev.Name} could not be closed: {closed}");
     }
 
@@ -185,7 +185,7 @@ public sealed class LvolStore
         return closed == Errno.None ? await Pool.EraseAsync(_bdev) : closed;
     }
 
-    /// <summary>A pool of others that has a volume of this name and no mark is closed, and null.</summary>
+    /// <summary>One without a mark, whose making was not finished, is closed, and null.</summary>
     /// <param name="newName">Of a store that is being made.</param>
     private static async IoTask<OpenResult<LvolStore>> MountAsync(IBdev bdev, Pool pool, string? newName)
     {

@@ -53,6 +53,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     private Thread? _owner;
     private bool _wakeArmed;
     private int _wakeRequested;
+    private bool _isTaskRunStale;
     private int _waiting;
     private bool _disposed;
 
@@ -259,7 +260,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 
     public bool IsReady =>
         Volatile.Read(ref *_cqTail) != *_cqHead || _firstPending is not null || Volatile.Read(ref _wakeRequested) != 0
-        || (Volatile.Read(ref *_sqFlags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+        || (Volatile.Read(ref *_sqFlags) & (_isTaskRunStale ? IORING_SQ_CQ_OVERFLOW : IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 
     public int Poll(long deadlineNs)
     {
@@ -280,10 +281,16 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
             if (Volatile.Read(ref _wakeRequested) != 0) { waitNs = 0; }
         }
         uint toSubmit = PublishTail();
+        bool enters = waitNs > 0 || toSubmit > 0 || (Volatile.Read(ref *_sqFlags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
         if (waitNs > 0) { EnterWait(toSubmit, waitNs); }
-        else if (toSubmit > 0 || (Volatile.Read(ref *_sqFlags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0) { EnterNow(toSubmit, IORING_ENTER_GETEVENTS); }
+        else if (enters) { EnterNow(toSubmit, IORING_ENTER_GETEVENTS); }
+        // The kernel sets the flag after it has listed the work, and we may have done the work in between: the flag then stays until there is more. Taken for work it would keep the reactor
+        // turning for nothing, and from looking at the rings that it has promised to look at. What comes meanwhile is found by the wait, or by the next call.
+        _isTaskRunStale = enters && (Volatile.Read(ref *_sqFlags) & IORING_SQ_TASKRUN) != 0;
         Volatile.Write(ref _waiting, 0);
-        Volatile.Write(ref _wakeRequested, 0);
+        // With a full barrier: what the reactor looks at next must not be read before this is seen. Else somebody who adds work in between finds the request of an earlier one, wakes
+        // nobody, and this takes his request away with the other.
+        if (Volatile.Read(ref _wakeRequested) != 0) { Interlocked.Exchange(ref _wakeRequested, 0); }
         return ran + Reap();
     }
 

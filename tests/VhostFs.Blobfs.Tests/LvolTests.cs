@@ -249,11 +249,16 @@ public sealed class LvolTests : IDisposable
         Assert.Equal(Errno.None, Run(_store.DestroyAsync));
         OpenResult<LvolStore> none = Run(() => LvolStore.OpenAsync(_bdev, new PoolOptions()));
         Assert.Equal((null, null), (none.Value, none.Error));
-        Pool pool = Run(() => Pool.FormatAsync(_bdev, new FormatOptions())).Value!;
-        Assert.NotNull(Run(() => pool.CreateVolumeAsync(LvolStore.VolumeName, new VolumeOptions())).Value);
-        Assert.Equal(Errno.None, Run(pool.CloseAsync));
-        none = Run(() => LvolStore.OpenAsync(_bdev, new PoolOptions()));
-        Assert.Equal((null, null), (none.Value, none.Error));
+        foreach (bool isForLogicalVolumes in new[] { true, false })
+        {
+            Pool pool = Run(() => Pool.FormatAsync(_bdev, new FormatOptions { ForLogicalVolumes = isForLogicalVolumes, Force = true })).Value!;
+            Assert.NotNull(Run(() => pool.CreateVolumeAsync(LvolStore.VolumeName, new VolumeOptions())).Value);
+            Assert.Equal(Errno.None, Run(pool.CloseAsync));
+            long writes = _disk.Statistics.WriteOperations;
+            none = Run(() => LvolStore.OpenAsync(_bdev, new PoolOptions())); // a store whose making was not finished; a pool of file systems
+            Assert.Equal((null, null), (none.Value, none.Error));
+            Assert.True(isForLogicalVolumes || _disk.Statistics.WriteOperations == writes);
+        }
         Assert.Contains("already holds a pool", Run(() => LvolStore.FormatAsync(_bdev, "x", 0, new PoolOptions())).Error, StringComparison.Ordinal);
         Assert.True(_bdev.TryClaim("me", out _));
     }

@@ -121,6 +121,15 @@ public sealed class BlockRpcTests : BlockRpcFixture
         ("bdev_malloc_delete", """{"name":"M0"}""", "true"));
 
     [Fact]
+    public Task No_tower_is_so_high_that_a_request_could_fall_from_it() => PlayAsync([
+        ("bdev_malloc_create", """{"num_blocks":16384,"block_size":4096,"name":"P1"}""", "*"),
+        .. Enumerable.Range(2, 15).Select(i => ("bdev_passthru_create", $$"""{"base_bdev_name":"P{{i - 1}}","name":"P{{i}}"}""", $"\"P{i}\"")),
+        ("bdev_passthru_create", """{"base_bdev_name":"P16","name":"P17"}""", Error(-40, "Too many levels of symbolic links")),
+        ("bdev_lvol_create_lvstore", """{"bdev_name":"P16","lvs_name":"s"}""", Error(-32602, "Too many levels of symbolic links")),
+        ("bdev_split_create", """{"base_bdev":"P16","split_count":2}""", Error(-32602, "Failed to create 2 split bdevs from 'P16': Too many levels of symbolic links")),
+        ("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"P16"}""", "true")]);
+
+    [Fact]
     public Task What_a_bdev_cannot_stand_on_is_said() => PlayAsync(
         ("bdev_delay_create", """{"base_bdev_name":"none","name":"D0","avg_read_latency":1,"p99_read_latency":2,"avg_write_latency":3,"p99_write_latency":4}""", Error(-19, "No such device")),
         ("bdev_delay_create", """{"base_bdev_name":"none","name":"D0","avg_read_latency":3,"p99_read_latency":2,"avg_write_latency":3,"p99_write_latency":4}""", Error(-22, "Invalid argument")),

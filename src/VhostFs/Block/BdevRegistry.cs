@@ -10,6 +10,9 @@ namespace VhostFs.Block;
 /// <remarks>Used by one call at a time (<see cref="ControlTurn"/>). A bdev has one user: a controller, a pool, or bdevs above it.</remarks>
 internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
+    /// <summary>Bdevs on one another: a request goes down through all of them, on one stack.</summary>
+    public const int MaxDepth = 16;
+
     private readonly List<RegisteredBdev> _bdevs = [];
     private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _dealt;
@@ -46,9 +49,10 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         return added;
     }
 
-    /// <exception cref="RpcException">Somebody uses it.</exception>
+    /// <exception cref="RpcException">Somebody uses it, or it stands on so many that nothing may stand on it.</exception>
     public static void CheckFree(RegisteredBdev bdev)
     {
+        if (bdev.Depth >= MaxDepth) { throw RpcException.Of(Errno.ELOOP, $"bdev '{bdev.Name}' is the last of {MaxDepth} that stand on one another"); }
         if (bdev.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
     }
 

@@ -53,6 +53,7 @@ internal sealed class LvolMethods
         parameters.End();
         RegisteredBdev below = _bdevs.Find(bdevName) ?? throw Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'");
         if (below.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
+        if (below.Depth >= BdevRegistry.MaxDepth) { throw Failure(Errno.ELOOP, $"bdev '{bdevName}' is the last of {BdevRegistry.MaxDepth} that stand on one another"); }
         if (_stores.Exists(s => s.Store.Name == name)) { throw Failure(Errno.EEXIST, $"there is a store '{name}' already"); }
         OpenResult<LvolStore> made = await below.Reactor.InvokeAsync(() => LvolStore.FormatAsync(below.Bdev, name, clusterBytes, Options(below)));
         if (made.Value is not { } store) { throw Failure(Errno.EINVAL, made.Error!); }
@@ -194,7 +195,7 @@ internal sealed class LvolMethods
     /// <summary>A bdev has appeared: a store that is on it appears with its volumes, as with SPDK's.</summary>
     private async Task ExamineAsync(RegisteredBdev bdev)
     {
-        if (bdev.User is not null || bdev.Bdev is LvolBdev) { return; }
+        if (bdev.User is not null || bdev.Bdev is LvolBdev || bdev.Depth >= BdevRegistry.MaxDepth) { return; }
         OpenResult<LvolStore> opened = await bdev.Reactor.InvokeAsync(() => LvolStore.OpenAsync(bdev.Bdev, Options(bdev)));
         if (opened.Error is { } error) { _log.Warn($"bdev {bdev.Name}", $"the pool on it is not opened: {error}"); }
         if (opened.Value is not { } store) { return; }
@@ -231,6 +232,7 @@ internal sealed class LvolMethods
 
     private void Present(RegisteredStore store, Lvol.Lvol lvol) => _bdevs.Present(new RegisteredBdev(BdevModule.Lvol, lvol.Bdev, store.Below.Reactor, lvol.Bdev.Uuid)
     {
+        Members = () => [store.Below],
         Details = async () =>
         {
             long clusters = await AllocatedClustersAsync(store, lvol);

@@ -27,6 +27,9 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>All that it stands on, as it is now.</summary>
     public IEnumerable<RegisteredBdev> Bases => Members?.Invoke() ?? (below is null ? [] : [below]);
 
+    /// <summary>Bdevs on one another, this one included.</summary>
+    public int Depth => 1 + Bases.Select(b => b.Depth).DefaultIfEmpty().Max();
+
     /// <summary>Of an array: its bases. Null: it is none.</summary>
     public Func<IEnumerable<RegisteredBdev>>? Members { get; init; }
 

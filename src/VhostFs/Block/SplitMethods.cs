@@ -35,6 +35,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         if (bdevs.Find(baseName) is not { } below) { throw Failure(Errno.ENODEV, $"there is no bdev '{baseName}'"); }
         if (SplitsOf(below) is not null) { throw Failure(Errno.EEXIST, $"bdev '{below.Name}' is split already"); }
         if (below.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{below.Name}' is used by {user}"); }
+        if (below.Depth >= BdevRegistry.MaxDepth) { throw Failure(Errno.ELOOP, $"bdev '{below.Name}' is the last of {BdevRegistry.MaxDepth} that stand on one another"); }
         long sizeBytes = sizeMiB > 0 ? sizeMiB * MiB : below.Bdev.SizeBytes / count & -(long)below.Bdev.BlockSize;
         if (sizeBytes == 0 || sizeBytes > below.Bdev.SizeBytes) { throw Failure(Errno.EINVAL, $"bdev '{below.Name}' has {below.Bdev.SizeBytes} bytes: too few"); }
         long fitting = Math.Min(count, below.Bdev.SizeBytes / sizeBytes); // as with SPDK, no more than fit
