@@ -14,6 +14,9 @@ public sealed class BdevStatistics
     public long BytesUnmapped { get; set; }
     public long IoErrors { get; set; }
 
+    /// <summary>Everything counts from 0 again.</summary>
+    public void Reset() => (ReadOperations, BytesRead, WriteOperations, BytesWritten, FlushOperations, UnmapOperations, BytesUnmapped, IoErrors) = (0, 0, 0, 0, 0, 0, 0, 0);
+
     public void Read(long bytes)
     {
         ReadOperations++;

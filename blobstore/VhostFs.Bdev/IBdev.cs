@@ -48,6 +48,9 @@ public interface IBdev : IDisposable
     /// <summary>Reads and writes are complete when their calls return; who makes content first then does best in small pieces.</summary>
     bool CompletesAtOnce => false;
 
+    /// <summary>More has been asked of it than it may begin soon: who can leave requests where they are does better to.</summary>
+    bool IsBehind => false;
+
     /// <summary>Makes every write that completed before this call durable.</summary>
     IoTask<Errno> FlushAsync();
 

@@ -66,6 +66,64 @@ public class BlockTests
     [Fact]
     public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--smp", "2", "--queues", "2"]);
 
+    /// <summary>While a guest writes to ext4 on a raid1, each of its two files is taken away, spoilt and rebuilt.</summary>
+    [Fact]
+    public async Task A_guests_file_system_survives_the_loss_and_the_rebuild_of_either_copy_of_its_disk()
+    {
+        using var daemon = new BlockDaemon();
+        string[] files = [daemon["0.img"], daemon["1.img"]];
+        using (FileStream made = File.Create(files[0])) { made.SetLength(64 << 20); }
+        Assert.Equal(0, Command.Run("mkfs.ext4", ["-q", "-b", "4096", files[0]]).ExitStatus);
+        File.Copy(files[0], files[1]);
+        for (int i = 0; i < 2; i++) { Open(i); }
+        daemon.Call("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["U0","U1"]}""");
+        daemon.Call("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"R0"}""");
+        var changes = new TaskCompletionSource<bool>(); // whether the guest was still at work
+        bool hasBegun = false, isWorking = true;
+        using Command guest = daemon.Boot(["vm1"], Guest.Trixie, """
+            mkdir /tmp/d && mount -t ext4 /dev/vda /tmp/d || { dmesg | tail -n 5; exit 3; }
+            for round in $(seq 60); do
+              dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
+              cp /tmp/new /tmp/d/f$((round % 12)) && sync && echo 1 >/proc/sys/vm/drop_caches && cmp /tmp/new /tmp/d/f$((round % 12)) || exit 4
+              [ $((round % 5)) != 0 ] || rm /tmp/d/f$((round % 12))
+              echo round $round
+            done
+            cd /tmp/d && md5sum f* >/tmp/sums && cd / && umount /tmp/d && mount -t ext4 /dev/vda /tmp/d && cd /tmp/d && md5sum -c /tmp/sums && cd / && umount /tmp/d
+            """, ["--module", "ext4"], onLine: line =>
+        {
+            isWorking = line != "round 60";
+            if (line != "round 2" || hasBegun) { return; }
+            hasBegun = true;
+            Task.Run(ChangeLegs);
+        });
+        Finished run = guest.Wait(TimeSpan.FromMinutes(3));
+        Assert.True(run.ExitStatus == 0, run.Output + run.Error);
+        Assert.True(await changes.Task.WaitAsync(TimeSpan.FromMinutes(1)), "the guest was done before its disk was whole again");
+        daemon.Stop();
+        Assert.True(Command.Run("cmp", files).ExitStatus == 0, "the copies differ");
+        Finished check = Command.Run("fsck.ext4", ["-f", "-n", files[1]]);
+        Assert.True(check.ExitStatus == 0, check.Output);
+
+        void Open(int i) => daemon.Call("bdev_uring_create", $$"""{"name":"U{{i}}","filename":"{{files[i]}}","block_size":4096}""");
+
+        void ChangeLegs()
+        {
+            try
+            {
+                foreach (int leaving in (int[])[1, 0, 1, 0])
+                {
+                    daemon.Call("bdev_uring_delete", $$"""{"name":"U{{leaving}}"}""");
+                    Command.Run("dd", ["if=/dev/urandom", $"of={files[leaving]}", "bs=1M", "count=64", "conv=notrunc"]);
+                    Open(leaving);
+                    daemon.Call("bdev_raid_add_base_bdev", $$"""{"base_bdev":"U{{leaving}}","raid_bdev":"R0"}""");
+                    while (daemon.Call("bdev_raid_get_bdevs", """{"category":"all"}""").Contains("\"process\"", StringComparison.Ordinal)) { Thread.Sleep(5); }
+                }
+                changes.SetResult(isWorking);
+            }
+            catch (Exception e) { changes.SetException(e); }
+        }
+    }
+
     [Fact]
     public void A_guest_at_work_on_a_logical_volume_goes_on_after_kill_9()
     {

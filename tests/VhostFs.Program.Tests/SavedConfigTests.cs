@@ -80,10 +80,6 @@ public sealed class SavedConfigTests : IDisposable
     public async Task Clients_hear_of_what_comes_and_goes()
     {
         await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":8,"block_size":512,"name":"M0"}""");
-        await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":2048,"block_size":512,"name":"M1"}""");
-        await _target.ResultAsync("bdev_split_create", """{"base_bdev":"M1","split_count":4}""");
-        await _target.ResultAsync("bdev_raid_create", """{"name":"R0","raid_level":"0","base_bdevs":["M1p0","M1p1"],"strip_size_kb":4}""");
-        await _target.ResultAsync("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["M1p2","M1p3"]}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"M0"}""");
         await _target.ResultAsync("vhost_delete_controller", """{"ctrlr":"c0"}""");
         await _target.ResultAsync("bdev_malloc_delete", """{"name":"M0"}""");
@@ -123,6 +119,10 @@ public sealed class SavedConfigTests : IDisposable
         await _target.ResultAsync("bdev_delay_create", """{"base_bdev_name":"Malloc0","name":"D0","avg_read_latency":1,"p99_read_latency":2,"avg_write_latency":3,"p99_write_latency":4}""");
         await _target.ResultAsync("bdev_error_create", """{"base_name":"D0"}""");
         await _target.ResultAsync("bdev_passthru_create", """{"base_bdev_name":"EE_D0","name":"P0"}""");
+        await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":2048,"block_size":512,"name":"M1"}""");
+        await _target.ResultAsync("bdev_split_create", """{"base_bdev":"M1","split_count":4}""");
+        await _target.ResultAsync("bdev_raid_create", """{"name":"R0","raid_level":"0","base_bdevs":["M1p0","M1p1"],"strip_size_kb":4}""");
+        await _target.ResultAsync("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["M1p2","M1p3"]}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"P0","readonly":true}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c1","dev_name":"N0"}""");
         return (await SaveAsync()).ToJsonString();

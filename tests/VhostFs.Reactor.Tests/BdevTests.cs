@@ -12,7 +12,9 @@ public sealed class BdevTests : IDisposable
     private readonly string _path = TemporaryFile.NewPath();
     private readonly NativeBuffer _buffer = new(4 << 20, zeroed: true);
 
-    public static TheoryData<string> Modules => ["malloc", "direct", "buffered", "tmpfs", "error", "delay", "recording"];
+    public static TheoryData<string> Modules => [.. Resizable, "split", "concat", "raid0", "raid1"];
+
+    public static TheoryData<string> Resizable => ["malloc", "direct", "buffered", "tmpfs", "error", "delay", "recording"];
 
     public void Dispose()
     {
@@ -127,7 +129,7 @@ public sealed class BdevTests : IDisposable
         Assert.True(bdev.TryClaim("pool b", out _));
     }
 
-    [Theory, MemberData(nameof(Modules))]
+    [Theory, MemberData(nameof(Resizable))]
     public void A_resize_is_announced_and_new_space_is_zero(string module)
     {
         using IBdev bdev = Create(module);
@@ -293,7 +295,7 @@ public sealed class BdevTests : IDisposable
 
     private T Run<T>(IoTask<T> task) => _reactor.RunUntilComplete(task);
 
-    private UringBdev Open(UringCacheMode cache) => UringBdev.Open(_reactor.Ring, new UringBdevOptions("u", _path) { CreateSizeBytes = DiskBytes, Cache = cache });
+    private UringBdev Open(UringCacheMode cache, long sizeBytes = DiskBytes) => UringBdev.Open(_reactor.Ring, new UringBdevOptions("u", _path) { CreateSizeBytes = sizeBytes, Cache = cache });
 
     private IBdev Create(string module) => module switch
     {
@@ -304,6 +306,10 @@ public sealed class BdevTests : IDisposable
         "error" => new ErrorBdev(new MallocBdev(module, DiskBytes)),
         "delay" => new DelayBdev(Open(UringCacheMode.Buffered), _reactor) { ReadDelayNs = 1000 },
         "recording" => new RecordingBdev(new MallocBdev(module, DiskBytes)),
+        "split" => new SplitBdev(Open(UringCacheMode.Auto, 3 * DiskBytes), module, DiskBytes, DiskBytes),
+        "concat" => new ConcatBdev(module, [new MallocBdev(module, 128 << 10), Open(UringCacheMode.Auto, DiskBytes - (128 << 10))], 65536),
+        "raid0" => new Raid0Bdev(module, [Open(UringCacheMode.Auto, DiskBytes / 2), new MallocBdev(module, DiskBytes / 2)], 8192),
+        "raid1" => new Raid1Bdev(module, [Open(UringCacheMode.Auto), new MallocBdev(module, DiskBytes)], _reactor),
         _ => throw new ArgumentException(module),
     };
 }

@@ -118,7 +118,8 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
         return true;
     }
 
-    internal override bool HasRoom(VhostUserRing ring) => _inFlight < _maxInFlight;
+    // Whatever ends makes its ring look again.
+    internal override bool HasRoom(VhostUserRing ring) => _inFlight == 0 || (_inFlight < _maxInFlight && !Bdev.IsBehind);
 
     internal override PopResult TakeOne(QueueServer server, VhostUserRing ring)
     {

@@ -1,3 +1,5 @@
+using VhostFs.Bdev;
+
 namespace VhostFs.Block;
 
 /// <summary>A bdev as bdev_get_bdevs shows it, member by member as SPDK v25.05 does.</summary>
@@ -19,7 +21,7 @@ internal static class BdevDescription
             ["block_size"] = bdev.Bdev.BlockSize,
             ["num_blocks"] = bdev.Bdev.SizeBytes / bdev.Bdev.BlockSize,
             ["uuid"] = bdev.Uuid,
-            ["assigned_rate_limits"] = new Dictionary<string, int> { ["rw_ios_per_sec"] = 0, ["rw_mbytes_per_sec"] = 0, ["r_mbytes_per_sec"] = 0, ["w_mbytes_per_sec"] = 0 },
+            ["assigned_rate_limits"] = Limits(bdev.Served.Limits),
             ["claimed"] = bdev.User is not null,
         };
         if (bdev.User is not null) { shown["claim_type"] = "exclusive_write"; }
@@ -29,7 +31,16 @@ internal static class BdevDescription
         return shown;
     }
 
-    private static Dictionary<string, bool> IoTypes(Bdev.IBdev bdev)
+    /// <summary>As bdev_set_qos_limit takes them.</summary>
+    public static Dictionary<string, long> Limits(RateLimits limits) => new()
+    {
+        ["rw_ios_per_sec"] = limits.OperationsPerSecond,
+        ["rw_mbytes_per_sec"] = limits.BytesPerSecond >> 20,
+        ["r_mbytes_per_sec"] = limits.ReadBytesPerSecond >> 20,
+        ["w_mbytes_per_sec"] = limits.WriteBytesPerSecond >> 20,
+    };
+
+    private static Dictionary<string, bool> IoTypes(IBdev bdev)
     {
         var types = new Dictionary<string, bool> { ["read"] = true, ["write"] = !bdev.IsReadOnly, ["unmap"] = bdev.SupportsUnmap, ["flush"] = true, ["reset"] = false };
         foreach (string type in s_notSupported) { types[type] = false; }

@@ -60,6 +60,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
 
     /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
     public IEnumerable<JsonObject> SavedCalls() => bdevs.All.Where(b => b.Saved is not null).Select(b => b.Saved!())
+        .Concat(bdevs.All.Where(b => !b.Served.Limits.IsNone).Select(StatisticsMethods.SavedLimits))
         .DistinctBy(call => call.ToJsonString()) // one call makes all splits of a bdev
         .Append(SavedCall.Of("bdev_wait_for_examine", []));
 

@@ -19,7 +19,7 @@ internal sealed class BlkController : VhostController
         : base(name, bdev.Reactor, socketPath, log)
     {
         _bdev = bdev;
-        _served = bdev.Bdev;
+        _served = bdev.Served;
         _isReadOnly = isReadOnly;
         User = new Holder(this);
     }

@@ -11,6 +11,7 @@ internal sealed class BlockTarget
     private readonly Notifications _notifications = new();
     private readonly BdevRegistry _bdevs;
     private readonly BdevMethods _bdevMethods;
+    private readonly StatisticsMethods _statisticsMethods;
     private readonly SplitMethods _splitMethods;
     private readonly RaidMethods _raidMethods;
     private readonly LvolMethods _lvolMethods;
@@ -26,6 +27,7 @@ internal sealed class BlockTarget
     {
         _bdevs = new BdevRegistry(reactors, _notifications);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
+        _statisticsMethods = new StatisticsMethods(_bdevs, _turn);
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
         _lvolMethods = new LvolMethods(_bdevs, _turn, log);
@@ -37,7 +39,7 @@ internal sealed class BlockTarget
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");

@@ -15,6 +15,9 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
 
     public IBdev Bdev => bdev;
 
+    /// <summary>The bdev as VMs have it.</summary>
+    public MeteredBdev Served { get; } = new(bdev, reactor);
+
     public Reactor.Reactor Reactor => reactor;
 
     public string Uuid { get; } = (uuid == Guid.Empty ? Guid.NewGuid() : uuid).ToString();

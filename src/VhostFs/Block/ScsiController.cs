@@ -34,7 +34,7 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
     public async Task AddAsync(int number, RegisteredBdev bdev)
     {
         bool isHere = bdev.Reactor == Reactor;
-        IBdev used = isHere ? bdev.Bdev : new RemoteBdev(bdev.Bdev, Reactor, bdev.Reactor);
+        IBdev used = isHere ? bdev.Served : new RemoteBdev(bdev.Served, Reactor, bdev.Reactor);
         var target = new Target(this, number, bdev, isHere ? null : _ => Reactor.Send(new Resized(_targets, number, used)));
         _added[number] = target;
         bdev.User = target;

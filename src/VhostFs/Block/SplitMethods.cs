@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Rpc;
@@ -66,10 +68,21 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
             {
                 ["split"] = new Dictionary<string, object> { ["base_bdev"] = below.Name, ["offset_blocks"] = firstByte / below.Bdev.BlockSize },
             };
-            splits.Add(await bdevs.AddAsync(call, BdevModule.Split, name, Guid.Empty, below.Reactor, below, () => new SplitBdev(below.Bdev, name, firstByte, sizeBytes), Describe));
+            splits.Add(await bdevs.AddAsync(call, BdevModule.Split, name, UuidOf(below, name), below.Reactor, below, () => new SplitBdev(below.Bdev, name, firstByte, sizeBytes), Describe));
         }
         below.User = new BdevsAbove(bdevs, splits);
         return splits;
+    }
+
+    /// <summary>The same for the same part of the same bdev: a name-based UUID (RFC 9562, version 5) in the space of the base's.</summary>
+    private static Guid UuidOf(RegisteredBdev below, string name)
+    {
+#pragma warning disable CA5350 // that UUID is made so; nothing depends on it being hard to forge
+        byte[] hash = SHA1.HashData([.. Guid.Parse(below.Uuid).ToByteArray(bigEndian: true), .. Encoding.UTF8.GetBytes(name)]);
+#pragma warning restore CA5350
+        hash[6] = (byte)((hash[6] & 0x0F) | 0x50);
+        hash[8] = (byte)((hash[8] & 0x3F) | 0x80);
+        return new Guid(hash.AsSpan(0, 16), bigEndian: true);
     }
 
     private static BdevsAbove? SplitsOf(RegisteredBdev bdev) => bdev.User is BdevsAbove above && above.Bdevs[0].Module == BdevModule.Split ? above : null;
