@@ -19,20 +19,27 @@ public class AttachTests
         using var volume = new Daemon();
         disks.Call("bdev_malloc_create", """{"num_blocks":8192,"block_size":512,"name":"Malloc0"}""");
         disks.Call("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"Malloc0"}""");
-        string qmp = disks["qmp"];
+        disks.Call("bdev_malloc_create", """{"num_blocks":16384,"block_size":4096,"name":"Malloc1"}""");
+        disks.Call("fs_create_pool", """{"bdev_name":"Malloc1","pool_name":"p"}""");
+        disks.Call("fs_create_volume", """{"volume":"p/db"}""");
+        disks.Call("vhost_create_fs_controller", """{"ctrlr":"db","volume":"p/db"}""");
+        string qmp = disks["qmp"], rpc = disks["rpc"];
         var script = new Script(
-            ("ready", () => Run("attach", "web", "--socket", volume.Socket, "--qmp", qmp, "--bus", "hotplug0")),
-            ("written", () => Run("detach", "web", "--qmp", qmp, "--keep")));
+            ("ready", () => Run("attach", "web", "--socket", volume.Socket, "--qmp", qmp, "--bus", "hotplug0") + Run("attach", "db", "--qmp", qmp, "--bus", "hotplug1", "-r", rpc)),
+            ("written", () => Run("detach", "web", "--qmp", qmp, "--keep") + Run("detach", "db", "--qmp", qmp, "-r", rpc)));
         using Command guest = disks.Boot(["vm1"], Guest.Trixie, """
-            mkdir -p /web; echo ready
+            mkdir -p /web /db; echo ready
             for i in $(seq 600); do mount -t virtiofs web /web 2>/dev/null && break; usleep 100000; done
-            echo hello >/web/file && cat /web/file && umount /web && echo written
+            for i in $(seq 600); do mount -t virtiofs db /db 2>/dev/null && break; usleep 100000; done
+            echo hello >/web/file && cp /web/file /db && cat /db/file && umount /web /db && echo written
             for i in $(seq 300); do mount -t virtiofs web /web 2>/dev/null || break; umount /web; usleep 100000; done
             mount -t virtiofs web /web 2>/dev/null || echo gone
+            sleep 2 # QEMU says so a moment later
             """, ["--qmp", qmp], onLine: script.Hear);
         Finished run = guest.Wait(TimeSpan.FromMinutes(3));
         Assert.True(run.ExitStatus == 0 && script.Failures.Length == 0, script.Failures + run.Output + run.Error);
         Assert.Contains("hello\nwritten\ngone", run.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("p/db", disks.Call("vhost_get_controllers", "null"), StringComparison.Ordinal);
         disks.Stop();
         volume.Stop();
         volume.AssertClean();
@@ -54,6 +61,7 @@ public class AttachTests
             blk-check fill 7 /dev/vdb && blk-check verify 7 /dev/vdb || exit 1
             for i in $(seq 600); do [ -e /sys/block/vdb ] || break; usleep 100000; done
             [ -e /sys/block/vdb ] || echo gone
+            sleep 2 # QEMU says so a moment later
             """, ["--qmp", qmp], onLine: script.Hear);
         Finished run = guest.Wait(TimeSpan.FromMinutes(3));
         Assert.True(run.ExitStatus == 0 && script.Failures.Length == 0, script.Failures + run.Output + run.Error);

@@ -69,6 +69,15 @@ sealed class BlockDaemon : IDisposable
         return run.Output;
     }
 
+    /// <summary>Boots a guest with a file system controller, mounted where the command runs.</summary>
+    public string SucceedsOn(string controller, string[] machine, string command)
+    {
+        using var guest = new Command(Repository.VmRun, ["--socket", this[controller], "--timeout", "150", .. machine, "--", command]);
+        Finished run = guest.Wait(TimeSpan.FromMinutes(3));
+        Assert.True(run.ExitStatus == 0, $"in the guest, `{command}` ended with {run.ExitStatus}:\n{run.Output}{run.Error}\n{_process.Error}");
+        return run.Output;
+    }
+
     public void Dispose()
     {
         _process.Dispose();

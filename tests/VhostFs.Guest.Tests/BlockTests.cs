@@ -152,6 +152,25 @@ public class BlockTests
         Verify(last, file);
     }
 
+    [Fact]
+    public void A_volume_of_a_pool_that_a_client_has_made_is_mounted_and_is_there_after_kill_9()
+    {
+        using var daemon = new BlockDaemon();
+        string file = daemon["disk.img"];
+        using (FileStream made = File.Create(file)) { made.SetLength(256 << 20); }
+        daemon.Make("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
+        daemon.Call("fs_create_pool", """{"bdev_name":"F0","pool_name":"p"}""");
+        daemon.Call("fs_create_volume", """{"volume":"p/web"}""");
+        daemon.Call("vhost_create_fs_controller", """{"ctrlr":"vm1","volume":"p/web"}""");
+        daemon.SucceedsOn("vm1", Guest.Trixie, "echo kept >file && sync");
+        daemon.KillAndServeAgain();
+        daemon.Call("fs_open_pool", """{"bdev_name":"F0","pool_name":"p"}""");
+        daemon.Call("vhost_create_fs_controller", """{"ctrlr":"vm2","volume":"p/web","options":{"readonly":true}}""");
+        Assert.Contains("kept", daemon.SucceedsOn("vm2", Guest.Bookworm, "cat file; echo x >more || exit 0; exit 1"), StringComparison.Ordinal);
+        daemon.Stop();
+        Assert.Equal(0, Command.Run(Repository.Daemon, ["check", file]).ExitStatus);
+    }
+
     /// <summary>The daemon dies whenever the guest has just begun to write again. Returns what the disk is full of at the end.</summary>
     private static int KillUnderWork(BlockDaemon daemon, string[] machine)
     {

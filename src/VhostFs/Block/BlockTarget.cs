@@ -1,10 +1,10 @@
 using System.Text.Json.Nodes;
-using VhostFs.Bdev;
+using VhostFs.Hosting;
 using VhostFs.Rpc;
 
 namespace VhostFs.Block;
 
-/// <summary>Bdevs and the controllers that show them to VMs, made and deleted over the control socket: what SPDK's vhost target does.</summary>
+/// <summary>Bdevs, pools and the controllers that show them to VMs, made and deleted over the control socket: what SPDK's vhost target does, and file systems.</summary>
 internal sealed class BlockTarget
 {
     private readonly ControlTurn _turn = new();
@@ -18,6 +18,7 @@ internal sealed class BlockTarget
     private readonly VhostControllers _controllers;
     private readonly VhostMethods _vhostMethods;
     private readonly ScsiMethods _scsiMethods;
+    private readonly FsMethods _fsMethods;
     private readonly FrameworkMethods _frameworkMethods;
 
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
@@ -34,21 +35,27 @@ internal sealed class BlockTarget
         _controllers = new VhostControllers(reactors, _notifications, socketDirectory);
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
         _scsiMethods = new ScsiMethods(_bdevs, _controllers, _turn, log);
-        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls };
+        _fsMethods = new FsMethods(_bdevs, _controllers, _turn, log);
+        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
         _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
-    public void AddPool(string name, IBdev top, Reactor.Reactor reactor) => _bdevs.AddBorrowed(top, reactor, $"pool {name}");
+    public void AddPool(PoolHost pool, Reactor.Reactor reactor)
+    {
+        _bdevs.AddBorrowed(pool.Bdev, reactor, $"pool {pool.Name}");
+        _fsMethods.AddPool(pool, reactor);
+    }
 
     /// <summary>Requests finish, sockets and bdevs go away; calls that come later are refused.</summary>
     public async Task StopAsync()
     {
         await _turn.EndAsync();
         await _controllers.StopAsync();
+        await _fsMethods.StopAsync();
         await _bdevs.DisposeAsync();
     }
 }

@@ -18,6 +18,7 @@ internal abstract class VhostController
         SocketPath = socketPath;
         Write = (level, message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
         _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, NewDevice, Write);
+        _server.SessionEnded += OnSessionEnded;
     }
 
     public string Name { get; }
@@ -46,8 +47,12 @@ internal abstract class VhostController
     /// <param name="mask">Of where it runs.</param>
     public abstract IEnumerable<JsonObject> SavedCalls(string mask);
 
-    /// <summary>The device of a new connection.</summary>
-    protected abstract VhostUserDevice NewDevice();
+    /// <summary>The device of a new connection; null: it is refused.</summary>
+    protected abstract VhostUserDevice? NewDevice();
+
+    protected virtual void OnSessionEnded()
+    {
+    }
 
     protected Task<T> OnReactorAsync<T>(Func<T> work) => Reactor.InvokeAsync(() => new IoTask<T>(work()));
 }

@@ -118,7 +118,7 @@ internal sealed class Daemon
         if (path is not null)
         {
             _block = new BlockTarget(_reactors, _config.SocketDirectory, _log, stop);
-            foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host.Name, host.Bdev, reactor); }
+            foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host, reactor); }
             var methods = new Dictionary<string, RpcMethod>(_block.Methods, StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
             // Before anybody can ask: whoever connects finds everything there.
             if (_config.SavedConfig.Length > 0 && await SavedConfig.LoadAsync(_config.SavedConfig, methods, _log) is { } problem)
@@ -154,8 +154,9 @@ internal sealed class Daemon
     private async Task<bool> StopAsync()
     {
         _control?.Dispose();
-        bool[] clean = await Task.WhenAll([StopBlockAsync(), .. _pools.Select(p => StopPoolAsync(p.Host, p.Reactor))]);
-        bool all = clean.All(c => c);
+        // Controllers that clients have made show volumes of the pools: they go first.
+        bool all = await StopBlockAsync();
+        foreach (bool clean in await Task.WhenAll(_pools.Select(p => StopPoolAsync(p.Host, p.Reactor)))) { all &= clean; }
         // A reactor on which something hangs is left to the end of the process.
         if (all)
         {

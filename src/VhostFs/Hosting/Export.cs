@@ -1,6 +1,5 @@
 using VhostFs.Blobstore;
 using VhostFs.Config;
-using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 using VhostFs.VhostUser;
@@ -16,9 +15,7 @@ internal sealed class Export : IServing
     private readonly Log _log;
     private readonly TaskCompletionSource _never = new();
     private VhostUserServer? _server;
-    private FuseServer? _fuse;
-    private ServedVolume? _volume;
-    private VolumeClaim? _claim;
+    private ExportedVolume? _volume;
 
     public Export(ExportConfig config, Log log)
     {
@@ -49,7 +46,7 @@ internal sealed class Export : IServing
     {
         OpenResult<ServedVolume> mounted = await pool.MountAsync(_config.Volume);
         if (mounted.Value is not { } volume) { return $"{_config.VolumeWhere}: {mounted.Error}"; }
-        _volume = volume;
+        _volume = new ExportedVolume(volume, _config.Sharing, _config.Fuse, Scope, _log);
         Tag = _config.Tag.Length > 0 ? _config.Tag : volume.FileSystem.Volume.Name;
         if (!QemuOptions.TryCheckTag(Tag, out string error)) { return $"{_config.Where}: {error}"; }
         uint gid = 0;
@@ -58,8 +55,8 @@ internal sealed class Export : IServing
         if (_config.ListenFd >= 0 && !TryInherit(_config.ListenFd, out inherited)) { return $"{_config.Where}: descriptor {_config.ListenFd} is not a listening socket; whoever starts this must bind, listen and pass it on"; }
 
         var options = new VhostUserServerOptions { Name = Name, SocketPath = inherited is null ? _config.Socket : null, ListenFd = inherited };
-        _server = new VhostUserServer(options, BeginSession, WriteLog);
-        _server.SessionEnded += EndSession;
+        _server = new VhostUserServer(options, _volume.Begin, WriteLog);
+        _server.SessionEnded += _volume.End;
         Errno started = _server.Start();
         if (started != Errno.None)
         {
@@ -80,33 +77,13 @@ internal sealed class Export : IServing
         return null;
     }
 
-    // Who may use the volume is settled when a front-end connects: an export that nobody uses is in nobody's way.
-    private VhostUserFsDevice? BeginSession()
-    {
-        var claim = new VolumeClaim(Scope, _config.Sharing, _config.Fuse);
-        if (_volume!.Claims.TryTake(claim) is { } refusal)
-        {
-            _log.Error(Scope, $"a front-end is refused: {refusal}");
-            return null;
-        }
-        _claim = claim;
-        _fuse = new FuseServer(_volume.FileSystem.OpenSession(_config.Fuse.ReadOnly, _config.Fuse.AccessTimes), _config.Fuse);
-        return new VhostUserFsDevice(_fuse);
-    }
-
-    private void EndSession()
-    {
-        if (_claim is { } claim) { _volume!.Claims.Release(claim); }
-        _claim = null;
-    }
-
     /// <summary>Requests under way finish; then the connection ends and the socket file goes away.</summary>
     private async IoTask<bool> StopAsync()
     {
         if (_server is not { } server) { return true; }
         _server = null;
         await server.StopAsync();
-        ReportFault();
+        _volume?.ReportFault();
         return true;
     }
 
@@ -138,13 +115,6 @@ internal sealed class Export : IServing
             return;
         }
         VhostLogLines.Write(_log, Scope, Name, level, message);
-        if (_server?.IsConnected != true) { ReportFault(); }
-    }
-
-    // A bug of ours ended the session; the guest got EIO from then on.
-    private void ReportFault()
-    {
-        if (_fuse?.Fault is { } bug) { _log.Error(Scope, $"a bug ended this session, please report it: {bug}"); }
-        _fuse = null;
+        if (_server?.IsConnected != true) { _volume?.ReportFault(); }
     }
 }

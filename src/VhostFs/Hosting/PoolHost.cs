@@ -34,6 +34,28 @@ internal sealed class PoolHost
 
     public IBdev Bdev => _bdev;
 
+    public Pool Pool => _pool;
+
+    /// <summary>The bdev is somebody else's, and stays when the pool is closed.</summary>
+    private bool IsGuest { get; init; }
+
+    /// <summary>A pool on a bdev that is there.</summary>
+    /// <param name="format">Null: it holds one already.</param>
+    public static async IoTask<OpenResult<PoolHost>> OpenOnAsync(string name, IBdev bdev, FormatOptions? format, PoolOptions options)
+    {
+        if (format is not null)
+        {
+            OpenResult<Pool> formatted = await Pool.FormatAsync(bdev, format);
+            if (formatted.Value is null) { return formatted.Error!; }
+            Errno closed = await formatted.Value.CloseAsync(); // opened once more below, as it is wanted
+            if (closed != Errno.None) { return $"formatting {bdev.Name} failed: {closed}"; }
+        }
+        OpenResult<Pool> opened = await Pool.OpenAsync(bdev, options);
+        if (opened.Value is not { } pool) { return opened.Error!; }
+        ConfigLocation where = ConfigLocation.CommandLine("rpc");
+        return new PoolHost(new PoolConfig { Where = where, Name = name, BdevName = bdev.Name }, new BdevConfig { Where = where, Name = bdev.Name }, bdev, pool) { IsGuest = true };
+    }
+
     public static async IoTask<OpenResult<PoolHost>> OpenAsync(PoolConfig config, IReadOnlyList<BdevConfig> bdevs, PoolOptions options, Log log)
     {
         BdevConfig bottom = BdevFactory.Bottom(bdevs, config.BdevName);
@@ -96,6 +118,24 @@ internal sealed class PoolHost
         return served;
     }
 
+    public bool Has(string volume) => _pool.Volumes.Any(v => v.Name == volume);
+
+    /// <summary>Who uses a volume now, as messages name them.</summary>
+    public IReadOnlyList<string> UsersOf(string volume) => _mounted.TryGetValue(volume, out ServedVolume? served) ? served.Claims.Holders : [];
+
+    /// <summary>EBUSY: somebody uses it.</summary>
+    public async IoTask<Errno> DeleteVolumeAsync(string name)
+    {
+        if (_mounted.TryGetValue(name, out ServedVolume? served))
+        {
+            if (served.Claims.Holders.Count > 0) { return Errno.EBUSY; }
+            _mounted.Remove(name);
+            await served.FileSystem.CloseAsync();
+            await served.FileSystem.Volume.CloseAsync();
+        }
+        return await _pool.DeleteVolumeAsync(name);
+    }
+
     /// <summary>Whether this path leads to the pool's file or device. From any thread.</summary>
     public bool IsOn(string path) => _bottom.FileName.Length > 0 && TryIdentify(_bottom.FileName, out FileStatus ours) && TryIdentify(path, out FileStatus theirs)
         && (ours.IsBlockDevice
@@ -119,7 +159,7 @@ internal sealed class PoolHost
             if (result == Errno.None) { result = closed; }
         }
         Errno pool = await _pool.CloseAsync();
-        _bdev.Dispose();
+        if (!IsGuest) { _bdev.Dispose(); }
         return result == Errno.None ? pool : result;
     }
 

@@ -20,6 +20,9 @@ internal sealed class VolumeClaims(string volume)
 {
     private readonly List<VolumeClaim> _held = [];
 
+    /// <summary>As messages name them.</summary>
+    public IReadOnlyList<string> Holders => [.. _held.Select(h => h.Holder)];
+
     /// <summary>Null: it is held now, until <see cref="Release"/>. Otherwise why not, and who is in the way.</summary>
     public string? TryTake(VolumeClaim claim)
     {

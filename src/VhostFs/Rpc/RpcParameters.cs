@@ -60,6 +60,9 @@ internal sealed class RpcParameters
         return [.. list.EnumerateArray().Select(item => WithoutNul(name, item.GetString()!))];
     }
 
+    /// <summary>Null when not given.</summary>
+    public JsonElement? Object(string name) => Find(name) is not { } value ? null : value.ValueKind == JsonValueKind.Object ? value : throw Wrong($"'{name}' must be an object");
+
     /// <summary>Empty when not given.</summary>
     public Guid Uuid(string name)
     {

@@ -23,8 +23,8 @@ internal static class AttachCommand
             string device = parsed.GetValue(name)!;
             var place = new Place(parsed.GetValue(qmp)!, parsed.GetValue(bus), Math.Max(parsed.GetValue(queues), 1));
             return parsed.GetValue(fsSocket) is { } path
-                ? GuardAsync(terminal, () => PlugAsync(terminal, place, device, Path.GetFullPath(path), new JsonObject { ["driver"] = "vhost-user-fs-pci", ["tag"] = parsed.GetValue(tag) ?? device, ["num-request-queues"] = place.Queues, ["queue-size"] = 1024 }, reconnects: false))
-                : ControlClient.RunAsync(terminal, parsed.GetValue(socket), daemon => AttachDiskAsync(terminal, daemon, place, device));
+                ? GuardAsync(terminal, () => PlugAsync(terminal, place, device, Path.GetFullPath(path), FileSystem(place, parsed.GetValue(tag) ?? device), reconnects: false))
+                : ControlClient.RunAsync(terminal, parsed.GetValue(socket), daemon => AttachAsync(terminal, daemon, place, device));
         });
         return command;
     }
@@ -62,8 +62,11 @@ internal static class AttachCommand
         }
     }
 
+    private static JsonObject FileSystem(Place place, string tag) =>
+        new() { ["driver"] = "vhost-user-fs-pci", ["tag"] = tag, ["num-request-queues"] = place.Queues, ["queue-size"] = 1024 };
+
     /// <summary>By a controller of that name; when there is none, by one that is made for the bdev of that name.</summary>
-    private static async Task<int> AttachDiskAsync(Terminal terminal, ControlClient daemon, Place place, string name)
+    private static async Task<int> AttachAsync(Terminal terminal, ControlClient daemon, Place place, string name)
     {
         string controller = ControllerName(name);
         JsonElement? found = await FindControllerAsync(daemon, controller);
@@ -72,9 +75,11 @@ internal static class AttachCommand
         try
         {
             JsonElement shown = found ?? await FindControllerAsync(daemon, controller) ?? throw new CommandException($"controller '{controller}' has gone again");
-            if (!shown.GetProperty("backend_specific").TryGetProperty("block", out _)) { throw new CommandException($"controller '{controller}' is not a disk; give QEMU its socket {shown.GetProperty("socket").GetString()} yourself"); }
-            var device = new JsonObject { ["driver"] = "vhost-user-blk-pci", ["num-queues"] = place.Queues };
-            return await PlugAsync(terminal, place, name, shown.GetProperty("socket").GetString()!, device, reconnects: true);
+            JsonElement backend = shown.GetProperty("backend_specific");
+            bool isFs = backend.TryGetProperty("fs", out JsonElement fs), isScsi = backend.TryGetProperty("scsi", out _);
+            JsonObject device = isFs ? FileSystem(place, fs.GetProperty("tag").GetString()!)
+                : new JsonObject { ["driver"] = isScsi ? "vhost-user-scsi-pci" : "vhost-user-blk-pci", [isScsi ? "num_queues" : "num-queues"] = place.Queues };
+            return await PlugAsync(terminal, place, name, shown.GetProperty("socket").GetString()!, device, reconnects: !isFs);
         }
         catch (CommandException) when (isNew)
         {

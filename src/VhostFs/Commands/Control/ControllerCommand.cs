@@ -72,6 +72,7 @@ internal static class ControllerCommand
     private static string Shown(JsonElement backend)
     {
         if (backend.TryGetProperty("block", out JsonElement block)) { return block.GetProperty("bdev").GetString() ?? "nothing any more"; }
+        if (backend.TryGetProperty("fs", out JsonElement fs)) { return fs.GetProperty("volume").GetString()!; }
         return backend.TryGetProperty("scsi", out JsonElement targets)
             ? string.Join(", ", targets.EnumerateArray().SelectMany(t => t.GetProperty("luns").EnumerateArray()).Select(l => l.GetProperty("bdev_name").GetString()))
             : "";

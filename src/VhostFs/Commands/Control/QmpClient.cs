@@ -83,13 +83,13 @@ internal sealed class QmpClient : IDisposable
         message.GetProperty("event").GetString() == "DEVICE_DELETED" && message.TryGetProperty("data", out JsonElement data)
         && data.TryGetProperty("device", out JsonElement name) && name.GetString() == device;
 
-    /// <summary>One message; null when none comes in time, or QEMU has ended.</summary>
+    /// <summary>One message; null when none comes in time.</summary>
     private async Task<JsonElement?> ReadAsync(TimeSpan patience)
     {
         using var time = new CancellationTokenSource(patience);
         try
         {
-            if (await _reader.ReadLineAsync(time.Token) is not { } line) { return null; }
+            string line = await _reader.ReadLineAsync(time.Token) ?? throw new CommandException("QEMU has ended");
             using JsonDocument document = JsonDocument.Parse(line);
             return document.RootElement.ValueKind == JsonValueKind.Object ? document.RootElement.Clone() : throw new CommandException("QEMU's answer makes no sense");
         }
