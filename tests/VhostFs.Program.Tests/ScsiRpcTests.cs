@@ -1,5 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using VhostFs.GuestDriver;
+using VhostFs.VhostUser;
 
 namespace VhostFs.ProgramTests;
 
@@ -106,6 +108,67 @@ public sealed class ScsiRpcTests : IDisposable
         foreach (JsonNode? call in calls) { await _target.ResultAsync(call!["method"]!.GetValue<string>(), call["params"]!.ToJsonString()); }
         Assert.Equal(before, (await _target.ResultAsync("vhost_get_controllers")).ToJsonString());
         Assert.Contains("\"vhost_scsi\"", (await _target.ResultAsync("framework_get_subsystems")).ToJsonString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("0x1")] // where the bdev is
+    [InlineData("0x2")] // on another reactor
+    public async Task Disks_are_the_same_wherever_their_bdev_lives(string mask)
+    {
+        await _target.ResultAsync("bdev_null_create", """{"name":"N0","num_blocks":2048,"block_size":512}""");
+        await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":8,"block_size":512,"name":"there"}""");
+        await _target.ResultAsync("bdev_malloc_create", """{"num_blocks":8192,"block_size":512,"name":"M0"}""");
+        await _target.ResultAsync("vhost_create_scsi_controller", $$"""{"ctrlr":"c0","cpumask":"{{mask}}"}""");
+        await _target.ResultAsync("vhost_scsi_controller_add_target", """{"ctrlr":"c0","scsi_target_num":0,"bdev_name":"M0"}""");
+        using var guest = new ScsiGuest(_directory["sockets/c0"]);
+        List<int> events = guest.LeaveEventBuffers(8);
+        var random = new Random(1);
+        byte[] model = new byte[8192 * 512];
+        for (int i = 0; i < 200; i++)
+        {
+            int count = 1 + random.Next(16), block = random.Next(8192 - count);
+            byte[] data = new byte[count * 512];
+            random.NextBytes(data);
+            data.CopyTo(model, block * 512);
+            Assert.True(guest.Write((ulong)block, data).IsGood);
+            block = random.Next(8192 - count);
+            Assert.Equal(model.AsSpan(block * 512, count * 512).ToArray(), guest.Read((ulong)block, count).Data);
+        }
+        Assert.True(guest.Command(ScsiGuest.Cdb10(0x35, 0, 0)).IsGood);
+        await _target.ResultAsync("vhost_scsi_controller_add_target", """{"ctrlr":"c0","scsi_target_num":4,"bdev_name":"N0"}""");
+        Assert.Equal((1u, 4, 1u), guest.WaitForEvent(events[0]));
+        Assert.Equal(ScsiGuest.PowerOn, guest.TestUnitReady(4).Sense);
+        await _target.ResultAsync("bdev_null_resize", """{"name":"N0","new_size":2}""");
+        Assert.Equal((3u, 4, 0x092Au), guest.WaitForEvent(events[1]));
+        Assert.Equal(0x062A09, guest.TestUnitReady(4).Sense);
+        Assert.Equal("00000FFF00000200", Convert.ToHexString(guest.In("25", 8, target: 4).Data));
+        await _target.ResultAsync("vhost_scsi_controller_remove_target", """{"ctrlr":"c0","scsi_target_num":4}""");
+        Assert.Equal((1u, 4, 2u), guest.WaitForEvent(events[2]));
+        await _target.ResultAsync("bdev_null_resize", """{"name":"N0","new_size":3}"""); // nobody listens any more
+        Assert.Equal(ScsiResponse.BadTarget, guest.TestUnitReady(4).Response);
+        Assert.True(guest.TestUnitReady().IsGood);
+    }
+
+    [Fact]
+    public async Task A_bdev_that_is_deleted_takes_its_target_with_it()
+    {
+        await _target.PlayAsync(
+            ("bdev_malloc_create", """{"num_blocks":8192,"block_size":512,"name":"M0"}""", "\"M0\""),
+            ("bdev_passthru_create", """{"base_bdev_name":"M0","name":"P0"}""", "\"P0\""),
+            ("bdev_malloc_create", """{"num_blocks":8192,"block_size":512,"name":"M1"}""", "\"M1\""),
+            ("vhost_create_scsi_controller", """{"ctrlr":"c0","cpumask":"0x1"}""", "true"),
+            ("vhost_scsi_controller_add_target", """{"ctrlr":"c0","scsi_target_num":2,"bdev_name":"P0"}""", "2"),
+            ("vhost_scsi_controller_add_target", """{"ctrlr":"c0","scsi_target_num":3,"bdev_name":"M1"}""", "3"));
+        using var guest = new ScsiGuest(_directory["sockets/c0"], isReady: false);
+        List<int> events = guest.LeaveEventBuffers(2);
+        Assert.Equal((ScsiGuest.PowerOn, ScsiGuest.PowerOn), (guest.TestUnitReady(2).Sense, guest.TestUnitReady(3).Sense));
+        await _target.ResultAsync("bdev_malloc_delete", """{"name":"M0"}""");
+        Assert.Equal((1u, 2, 2u), guest.WaitForEvent(events[0]));
+        Assert.Equal(ScsiResponse.BadTarget, guest.TestUnitReady(2).Response);
+        await _target.ResultAsync("bdev_malloc_delete", """{"name":"M1"}"""); // on the other reactor
+        Assert.Equal((1u, 3, 2u), guest.WaitForEvent(events[1]));
+        Assert.Equal("[]", (await _target.ResultAsync("vhost_get_controllers"))[0]!["backend_specific"]!["scsi"]!.ToJsonString());
+        Assert.Equal("[]", (await _target.ResultAsync("bdev_get_bdevs")).ToJsonString());
     }
 
     private static string Wrong(string message) => RpcTarget.Error(-32602, message);

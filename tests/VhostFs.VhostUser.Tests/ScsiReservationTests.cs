@@ -89,6 +89,20 @@ public sealed class ScsiReservationTests : IDisposable
     }
 
     [Fact]
+    public void Full_status_tells_who_is_registered_and_who_holds()
+    {
+        Out(_a, 0, 0, KeyA);
+        Out(_b, 0, 0, KeyB);
+        Out(_b, 1, KeyB, type: 5);
+        string told = Told(_a.In("5E030000000000FFFF00", 256));
+        Assert.Equal("0000000200000060", told[..16]);
+        Assert.Equal($"{KeyA:X16}" + "00000000" + "0000" + "00000000" + "0001" + "00000018" + "06000000" + "3", told[16..73]);
+        Assert.Equal($"{KeyB:X16}" + "00000000" + "0105" + "00000000" + "0001" + "00000018" + "06000000" + "3", told[112..169]);
+        Assert.NotEqual(told[72..88], told[168..184]); // two initiators, two addresses
+        Assert.Equal(told, Told(_b.In("5E030000000000FFFF00", 256)));
+    }
+
+    [Fact]
     public void Clear_takes_all_and_tells_the_others()
     {
         Out(_a, 0, 0, KeyA);
@@ -163,7 +177,7 @@ public sealed class ScsiReservationTests : IDisposable
     public void What_there_is_not_is_refused()
     {
         Assert.Equal("00080080EA010000", Convert.ToHexString(_a.In("5E020000000000FFFF00", 8).Data)); // capabilities
-        Assert.Equal(ScsiGuest.InvalidField, _a.In("5E030000000000FFFF00", 64).Sense); // full status
+        Assert.Equal(ScsiGuest.InvalidField, _a.In("5E040000000000FFFF00", 64).Sense);
         Assert.Equal(ScsiGuest.ListLength, _a.Out("5F000000000000001700", new byte[23]).Sense);
         Assert.Equal(ScsiResponse.Overrun, _a.Out("5F000000000000001800", new byte[23]).Response);
         foreach (byte flag in (byte[])[1, 4, 8]) { Assert.Equal(ScsiGuest.InvalidParameter, Out(_a, 0, 0, KeyA, flags: flag).Sense); } // APTPL, ALL_TG_PT, SPEC_I_PT

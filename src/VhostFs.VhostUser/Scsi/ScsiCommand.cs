@@ -212,6 +212,7 @@ internal sealed class ScsiCommand : IDisposable
             0 => Target.Reservations.ReadKeys(_reply),
             1 => Target.Reservations.ReadReservation(_reply),
             2 => ScsiReservations.ReportCapabilities(_reply),
+            3 => Target.Reservations.ReadFullStatus(_reply),
             _ => 0,
         };
         return length == 0 ? ScsiOutcome.Check(ScsiSense.InvalidFieldInCdb) : Reply(length, BinaryPrimitives.ReadUInt16BigEndian(_cdb.AsSpan(7)));

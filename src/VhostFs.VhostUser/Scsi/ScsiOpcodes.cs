@@ -67,6 +67,7 @@ internal static class ScsiOpcodes
         new(ScsiOpcode.PersistentReserveIn, "5E000000000000FFFF00", ScsiAccess.Free, 0),
         new(ScsiOpcode.PersistentReserveIn, "5E010000000000FFFF00", ScsiAccess.Free, 1),
         new(ScsiOpcode.PersistentReserveIn, "5E020000000000FFFF00", ScsiAccess.Free, 2),
+        new(ScsiOpcode.PersistentReserveIn, "5E030000000000FFFF00", ScsiAccess.Free, 3),
         new(ScsiOpcode.PersistentReserveOut, "5F00FF0000FFFFFFFF00", ScsiAccess.Free, 0),
         new(ScsiOpcode.PersistentReserveOut, "5F01FF0000FFFFFFFF00", ScsiAccess.Free, 1),
         new(ScsiOpcode.PersistentReserveOut, "5F02FF0000FFFFFFFF00", ScsiAccess.Free, 2),

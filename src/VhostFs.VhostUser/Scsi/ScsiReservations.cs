@@ -57,7 +57,10 @@ internal enum ScsiReserveAction : byte
 /// <remarks>Invariants: an initiator is registered at most once; who holds the reservation is registered, and so is somebody while one of an all-registrants type is there.</remarks>
 internal sealed class ScsiReservations(ScsiTarget target)
 {
-    private const int MaxRegistrations = 32;
+    /// <summary>All of them fit into one answer of READ FULL STATUS.</summary>
+    private const int MaxRegistrations = 16;
+
+    private const int StatusBytes = 24, TransportIdBytes = 24;
 
     private readonly List<Registration> _registrations = [];
     private uint _generation;
@@ -99,6 +102,29 @@ internal sealed class ScsiReservations(ScsiTarget target)
         if (_holder is not null) { BinaryPrimitives.WriteUInt64BigEndian(reply[8..], _registrations[Find(_holder)].Key); }
         reply[21] = (byte)_type;
         return 24;
+    }
+
+    /// <summary>READ FULL STATUS (SPC-4, 6.15.5); returns its length in bytes.</summary>
+    public int ReadFullStatus(Span<byte> reply)
+    {
+        int at = 8;
+        foreach (Registration registration in _registrations)
+        {
+            Span<byte> status = reply.Slice(at, StatusBytes + TransportIdBytes);
+            status.Clear();
+            BinaryPrimitives.WriteUInt64BigEndian(status, registration.Key);
+            if (_type != ScsiReservationType.None && (IsOfAll || registration.Initiator == _holder))
+            {
+                status[12] = 1; // R_HOLDER
+                status[13] = (byte)_type;
+            }
+            status[19] = 1; // relative target port, as VPD page 83h has it
+            status[23] = TransportIdBytes;
+            WriteTransportId(status[StatusBytes..], registration.Initiator);
+            at += status.Length;
+        }
+        WriteHead(reply, at - 8);
+        return at;
     }
 
     /// <summary>REPORT CAPABILITIES; returns its length in bytes.</summary>
@@ -231,6 +257,16 @@ internal sealed class ScsiReservations(ScsiTarget target)
     }
 
     private int Find(string initiator) => _registrations.FindIndex(r => r.Initiator == initiator);
+
+    // virtio-scsi has no form of its own (SPC-4, 7.6.4): that of SAS, with an address that is locally assigned, and the same for the same name.
+    private static void WriteTransportId(Span<byte> id, string initiator)
+    {
+        const byte sas = 6;
+        ulong hash = 0xcbf29ce484222325; // FNV-1a
+        foreach (char c in initiator) { hash = (hash ^ c) * 0x100000001b3; }
+        id[0] = sas;
+        BinaryPrimitives.WriteUInt64BigEndian(id[4..], (hash & 0x0fff_ffff_ffff_ffff) | 0x3000_0000_0000_0000);
+    }
 
     private void WriteHead(Span<byte> reply, int bytes)
     {

@@ -1,8 +1,10 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using VhostFs.Virtio;
+using VhostFs.VhostUser;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 /// <summary>What a command came back with; the sense as 0xKKCCQQ (key, code, qualifier), 0 without.</summary>
 internal readonly record struct ScsiAnswer(ScsiResponse Response, ScsiStatus Status, int Sense, byte[] Data, uint Residual, uint Used, byte[] SenseData)

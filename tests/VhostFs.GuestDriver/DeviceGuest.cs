@@ -1,8 +1,10 @@
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
+using VhostFs.VhostUser;
+using Xunit;
 
-namespace VhostFs.VhostUser.Tests;
+namespace VhostFs.GuestDriver;
 
 /// <summary>What the drivers of tests have in common: chains of descriptors of any sizes, the configuration space, and the area for what is in flight.</summary>
 internal abstract class DeviceGuest : IDisposable
