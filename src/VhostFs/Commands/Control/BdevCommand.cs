@@ -24,25 +24,10 @@ internal static class BdevCommand
 
     public static Command New(Terminal terminal) => new("bdev", "Make, list and delete the block devices of a running daemon")
     {
-        NewList(terminal),
+        ControlClient.NewList(terminal, "List the block devices", "bdev_get_bdevs", Rows),
         NewCreate(terminal),
         NewDelete(terminal),
     };
-
-    private static Command NewList(Terminal terminal)
-    {
-        Option<bool> json = Declare.Json();
-        Option<string> socket = ControlClient.SocketOption();
-        var command = new Command("list", "List the block devices") { json, socket };
-        command.SetAction((parsed, _) => ControlClient.RunAsync(terminal, parsed.GetValue(socket), async daemon =>
-        {
-            JsonElement bdevs = await daemon.CallAsync("bdev_get_bdevs");
-            if (parsed.GetValue(json)) { terminal.WriteJson(bdevs.WriteTo); }
-            else { WriteTable(terminal, bdevs); }
-            return ExitCode.Ok;
-        }));
-        return command;
-    }
 
     private static Command NewCreate(Terminal terminal)
     {
@@ -105,7 +90,7 @@ internal static class BdevCommand
         return ($"bdev_{kind}_create", parameters);
     }
 
-    private static void WriteTable(Terminal terminal, JsonElement bdevs)
+    private static List<string[]> Rows(JsonElement bdevs)
     {
         var rows = new List<string[]> { (string[])["NAME", "ALIAS", "KIND", "SIZE", "BLOCK", "IN USE"] };
         foreach (JsonElement bdev in bdevs.EnumerateArray())
@@ -114,6 +99,6 @@ internal static class BdevCommand
             string alias = bdev.GetProperty("aliases")[0].GetString()!, product = bdev.GetProperty("product_name").GetString()!;
             rows.Add([bdev.GetProperty("name").GetString()!, alias, s_modules.GetValueOrDefault(product, product), Sizes.Human(bdev.GetProperty("num_blocks").GetInt64() * block), $"{block} B", bdev.GetProperty("claimed").GetBoolean() ? "yes" : "no"]);
         }
-        terminal.WriteTable(rows);
+        return rows;
     }
 }

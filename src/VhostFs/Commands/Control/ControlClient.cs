@@ -15,6 +15,23 @@ internal sealed class ControlClient : IDisposable
 
     public static Option<string> SocketOption() => Declare.Text("--rpc-socket", "path", "Control socket of the daemon (default: of the only one that runs here)", "-r");
 
+    /// <summary><c>list</c>: what a method answers, as it is or as a table.</summary>
+    /// <param name="rows">The first is the heading.</param>
+    public static Command NewList(Terminal terminal, string description, string method, Func<JsonElement, IReadOnlyList<string[]>> rows)
+    {
+        Option<bool> json = Declare.Json();
+        Option<string> socket = SocketOption();
+        var command = new Command("list", description) { json, socket };
+        command.SetAction((parsed, _) => RunAsync(terminal, parsed.GetValue(socket), async daemon =>
+        {
+            JsonElement answer = await daemon.CallAsync(method);
+            if (parsed.GetValue(json)) { terminal.WriteJson(answer.WriteTo); }
+            else { terminal.WriteTable(rows(answer)); }
+            return ExitCode.Ok;
+        }));
+        return command;
+    }
+
     /// <summary>Connects, works and ends with the command's exit status.</summary>
     public static async Task<int> RunAsync(Terminal terminal, string? socket, Func<ControlClient, Task<int>> work)
     {

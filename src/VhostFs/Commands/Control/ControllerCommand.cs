@@ -9,25 +9,10 @@ internal static class ControllerCommand
 {
     public static Command New(Terminal terminal) => new("controller", "Make, list and delete the vhost-user controllers of a running daemon")
     {
-        NewList(terminal),
+        ControlClient.NewList(terminal, "List the controllers", "vhost_get_controllers", Rows),
         NewCreate(terminal),
         NewDelete(terminal),
     };
-
-    private static Command NewList(Terminal terminal)
-    {
-        Option<bool> json = Declare.Json();
-        Option<string> socket = ControlClient.SocketOption();
-        var command = new Command("list", "List the controllers") { json, socket };
-        command.SetAction((parsed, _) => ControlClient.RunAsync(terminal, parsed.GetValue(socket), async daemon =>
-        {
-            JsonElement controllers = await daemon.CallAsync("vhost_get_controllers");
-            if (parsed.GetValue(json)) { terminal.WriteJson(controllers.WriteTo); }
-            else { WriteTable(terminal, controllers); }
-            return ExitCode.Ok;
-        }));
-        return command;
-    }
 
     private static Command NewCreate(Terminal terminal)
     {
@@ -59,14 +44,14 @@ internal static class ControllerCommand
         return command;
     }
 
-    private static void WriteTable(Terminal terminal, JsonElement controllers)
+    private static List<string[]> Rows(JsonElement controllers)
     {
         var rows = new List<string[]> { (string[])["NAME", "SHOWS", "VM", "SOCKET"] };
         foreach (JsonElement controller in controllers.EnumerateArray())
         {
             rows.Add([controller.GetProperty("ctrlr").GetString()!, Shown(controller.GetProperty("backend_specific")), controller.GetProperty("sessions").GetArrayLength() > 0 ? "connected" : "-", controller.GetProperty("socket").GetString()!]);
         }
-        terminal.WriteTable(rows);
+        return rows;
     }
 
     private static string Shown(JsonElement backend)
