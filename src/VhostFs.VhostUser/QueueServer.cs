@@ -281,6 +281,7 @@ internal sealed class QueueServer
         Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features, Inflight, ring.Index);
         if (started == Errno.None)
         {
+            if (ring.Queue.HasUnsignalled) { ring.PostCall(); }
             ring.DeliverParked();
             return true;
         }

@@ -278,6 +278,8 @@ internal sealed class VhostUserSession
                 break;
             case MessageId.SetVringCall:
                 ring.Call.Replace(fd);
+                // QEMU gives a descriptor that nobody listens to, starts the ring, and then gives the real one: a call in between would never be heard.
+                if (ring.Queue.TryRepeatCall()) { ring.PostCall(); }
                 break;
             default:
                 ring.Error.Replace(fd);

@@ -106,7 +106,8 @@ public sealed unsafe class Virtqueue
         _nextAvailable = _left.Length == 0 ? nextAvailable : (ushort)(_nextUsed + _left.Length);
         _availableSeen = _nextAvailable;
         _signalledValid = false;
-        _signalledUsed = _nextUsed;
+        // Whoever served the ring before may have died between publishing and calling.
+        _signalledUsed = _nextUsed == 0 ? _nextUsed : (ushort)(_nextUsed - 1);
         IsBroken = false;
         BrokenReason = "";
         IsRunning = true;
@@ -204,6 +205,15 @@ public sealed unsafe class Virtqueue
         Invariant.That(InFlight == Parked);
         Array.Clear(_headsInFlight);
         InFlight = Parked = 0;
+    }
+
+    /// <summary>Calls that were made may not have been heard: the next <see cref="TakeCall"/> is for one of them, too. False: none was made.</summary>
+    public bool TryRepeatCall()
+    {
+        if (!IsRunning || !_signalledValid) { return false; }
+        _signalledValid = false;
+        if (!HasUnsignalled) { _signalledUsed--; }
+        return true;
     }
 
     /// <summary>Whether the driver wants a call for what was pushed since the last time; asked once per batch.</summary>

@@ -18,7 +18,7 @@ public class ScsiTests
     [Fact]
     public void Disks_come_grow_and_go_under_a_running_guest_on_kernel_6_12_and_QEMU_10() => PlugAndUnplug(Guest.Trixie);
 
-    [Fact(Skip = "not solved: on a quiet machine the guest does not go on after the daemon was killed; on a busy one it did")]
+    [Fact]
     public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_QEMU_10()
     {
         const int rounds = 4;

@@ -324,6 +324,49 @@ public sealed class SessionTests
         Assert.Equal(0, frontEnd.GetAttributes(queue));
     }
 
+    /// <summary>QEMU starts rings with a descriptor that nobody listens to, and gives the real one afterwards.</summary>
+    [Fact]
+    public void What_was_told_to_a_descriptor_is_told_to_the_one_that_replaces_it()
+    {
+        using var export = new Export();
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        DriverQueue quiet = frontEnd.AddQueue(2), queue = frontEnd.Queues[1];
+        Assert.Equal(0, frontEnd.GetAttributes(queue));
+        queue.WantCallAt((ushort)(queue.LastUsed + 100)); // the driver need not have asked again
+        Assert.True(Replaced(queue));
+        Assert.True(Replaced(queue));
+        Assert.False(Replaced(quiet)); // nothing was told
+
+        bool Replaced(DriverQueue of)
+        {
+            Assert.Equal(Errno.None, EventFd.Create(out SafeFd call));
+            using (call)
+            {
+                Assert.Equal(0UL, frontEnd.Set(MessageId.SetVringCall, (ulong)of.Index, call.Fd));
+                // An answer to a later message: what the first has led to has gone out.
+                for (int i = 0; i < 3; i++) { frontEnd.Get(MessageId.GetFeatures); }
+                return EventFd.TryConsume(call, out _);
+            }
+        }
+    }
+
+    /// <summary>A process that died between publishing and calling told nobody.</summary>
+    [Fact]
+    public void A_ring_that_goes_on_begins_with_a_call()
+    {
+        using var export = new Export();
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        DriverQueue queue = frontEnd.Queues[1];
+        Assert.Equal(0, frontEnd.GetAttributes(queue));
+        var state = new VringState(1, 0);
+        frontEnd.Send(MessageId.GetVringBase, MemoryMarshal.AsBytes(new ReadOnlySpan<VringState>(in state)));
+        ulong answer = frontEnd.Receive(MessageId.GetVringBase)!.Value;
+        queue.TakeCalls();
+        frontEnd.Start(queue, (ushort)(answer >> 32));
+        queue.Kick();
+        FrontEnd.Poll(() => queue.TakeCalls() > 0, "the call");
+    }
+
     [Fact]
     public void A_batch_of_requests_needs_one_call_and_few_system_calls()
     {
