@@ -40,6 +40,9 @@ public abstract class BdevDecorator : IBdev
 
     public virtual bool UnmapReadsZero => Inner.UnmapReadsZero;
 
+    /// <summary>None: what a bdev does to what is below it may not survive the process, or be meant to leave no copy of it.</summary>
+    public virtual string? Identity => null;
+
     public BdevStatistics Statistics { get; } = new();
 
     public async IoTask<IoResult> ReadAsync(long offsetBytes, IoVecs target)

@@ -19,6 +19,8 @@ public sealed class DelayBdev(IBdev inner, VhostFs.Reactor.Reactor reactor, stri
     /// <summary>More delay, decided per operation: completions then overtake each other.</summary>
     public Func<BdevOperations, long>? Jitter { get; set; }
 
+    public override string? Identity => Inner.Identity;
+
     protected override async IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target)
     {
         IoResult result = await Inner.ReadAsync(offsetBytes, target);

@@ -41,6 +41,9 @@ public interface IBdev : IDisposable
     /// <summary>Raised on the reactor when the size has changed; the argument is the new size in bytes.</summary>
     event Action<long>? Resized;
 
+    /// <summary>Tells the bytes of this bdev from all others on this host, also after the process has ended: what another process that opens them gets too. Null: nothing does that.</summary>
+    string? Identity => null;
+
     IoTask<IoResult> ReadAsync(long offsetBytes, IoVecs target);
 
     IoTask<IoResult> WriteAsync(long offsetBytes, IoVecs source);

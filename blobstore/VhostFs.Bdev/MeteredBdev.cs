@@ -35,6 +35,8 @@ public sealed class MeteredBdev(IBdev inner, VhostFs.Reactor.Reactor reactor) : 
 
     public LatencySum Unmaps => _unmaps;
 
+    public string? Identity => inner.Identity;
+
     public string Name => inner.Name;
 
     public int BlockSize => inner.BlockSize;

@@ -6,6 +6,8 @@ namespace VhostFs.Bdev;
 /// <summary>The bdev below under another name, with statistics of its own. What a stack looks like without anything that the module in it does.</summary>
 public sealed class PassthruBdev(IBdev inner, string name) : BdevDecorator(inner, name)
 {
+    public override string? Identity => Inner.Identity;
+
     protected override IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target) => Inner.ReadAsync(offsetBytes, target);
 
     protected override IoTask<IoResult> WriteCoreAsync(long offsetBytes, IoVecs source) => Inner.WriteAsync(offsetBytes, source);

@@ -30,6 +30,8 @@ public sealed class UringBdev : IBdev
         _fd = fd;
         _isBlockDevice = status.IsBlockDevice;
         _isMemory = isMemory;
+        // Device numbers of disks may change with a reboot, and identities need not survive one.
+        Identity = status.IsBlockDevice ? $"dev{status.RdevMajor}.{status.RdevMinor}" : $"file{status.DeviceMajor}.{status.DeviceMinor}.{status.Inode}";
         IsReadOnly = options.ReadOnly;
         _alignment = alignment;
         Name = options.Name;
@@ -56,6 +58,8 @@ public sealed class UringBdev : IBdev
     public int OptimalBufferAlignment => _alignment;
 
     public bool IsDirect => _alignment > 1;
+
+    public string Identity { get; }
 
     public bool HasWriteCache => !_isMemory;
 

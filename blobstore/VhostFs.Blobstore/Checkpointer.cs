@@ -75,7 +75,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
         // ---- images in place, only after their records are durable
         volume.HoldsFreedBlocks = _images.Count > 0;
-        Errno result = await volume.LoggedAsync(checkpointLsn);
+        Errno result = await volume.WrittenAsync(checkpointLsn);
         if (result == Errno.None && _images.Count > 0)
         {
             result = await FlushAsync();
@@ -118,7 +118,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private async IoTask<Errno> FlushAsync()
     {
-        ulong covered = volume.Log.LoggedLsn;
+        ulong covered = volume.Log.WrittenLsn;
         Errno flushed = await pool.Flusher.FlushAsync();
         if (flushed == Errno.None) { volume.Log.SetDurable(covered); }
         return flushed;

@@ -9,7 +9,8 @@ namespace VhostFs.Blobstore;
 /// <remarks>
 /// Self-clocked: while one batch is being written the next one fills; a batch begins at the end of the reactor's turn, so that all requests of a
 /// turn share it. Invariants: one batch in flight; batches complete in LSN order; space behind the tail of the last durable header is never overwritten;
-/// a block that was written is not rewritten before the ring comes round.
+/// a block that was written is not rewritten before the ring comes round. In log memory a record survives the end of the process from its <see cref="Append"/> on, if all before it
+/// do or the bdev has them; without, once the bdev has it.
 /// </remarks>
 internal sealed class Log : IDisposable
 {
@@ -33,6 +34,7 @@ internal sealed class Log : IDisposable
     private readonly LsnWaiters _waiters = new();
     private LogBatch _open = new();
     private LogBatch _spare = new();
+    private LogBatch? _inFlight;
     private uint _previousCrc;
     private int _head;
     private long _written;
@@ -53,7 +55,7 @@ internal sealed class Log : IDisposable
         _maxBatchBlocks = Math.Min(anchor.RingBlocks / 4, MaxBatchBlocks);
         Uuid = uuid;
         Epoch = epoch;
-        LastLsn = LoggedLsn = DurableLsn = lastLsn;
+        LastLsn = LoggedLsn = WrittenLsn = DurableLsn = lastLsn;
         _turnEnd = new TurnEnd(this);
     }
 
@@ -64,8 +66,11 @@ internal sealed class Log : IDisposable
     /// <summary>The newest record.</summary>
     public ulong LastLsn { get; private set; }
 
-    /// <summary>Records up to here are on the bdev: they survive the end of the process.</summary>
+    /// <summary>Records up to here survive the end of the process.</summary>
     public ulong LoggedLsn { get; private set; }
+
+    /// <summary>Records up to here are on the bdev: the next flush makes them durable.</summary>
+    public ulong WrittenLsn { get; private set; }
 
     /// <summary>Records up to here survive a power cut.</summary>
     public ulong DurableLsn { get; private set; }
@@ -101,14 +106,18 @@ internal sealed class Log : IDisposable
     public ulong Append(ReadOnlySpan<byte> record, List<Page> images)
     {
         LastLsn++;
-        _open.Add(LastLsn, record, images, _buffers);
+        if (_open.IsEmpty) { BeginBatch(LastLsn); }
+        _open.Add(LastLsn, record, images, DurableLsn, NextInode);
+        if (_open.IsStaged) { LoggedLsn = LastLsn; }
         Schedule();
         return LastLsn;
     }
 
     public IoTask<Errno> LoggedAsync(ulong lsn) => lsn <= LoggedLsn ? new IoTask<Errno>(Errno.None) : _waiters.WaitAsync(lsn);
 
-    /// <summary>A flush that began when <see cref="LoggedLsn"/> was this has completed.</summary>
+    public IoTask<Errno> WrittenAsync(ulong lsn) => lsn <= WrittenLsn ? new IoTask<Errno>(Errno.None) : _waiters.WaitAsync(lsn);
+
+    /// <summary>A flush that began when <see cref="WrittenLsn"/> was this has completed.</summary>
     public void SetDurable(ulong lsn)
     {
         if (lsn <= DurableLsn) { return; }
@@ -149,7 +158,7 @@ internal sealed class Log : IDisposable
     public void Abort()
     {
         _wantsMarker = false;
-        _open.Clear(_pages, _buffers);
+        _open.Abandon(_pages, _buffers);
         _waiters.CompleteUpTo(ulong.MaxValue, Errno.EIO);
         Progress.CompleteAll(Errno.EIO);
     }
@@ -159,6 +168,9 @@ internal sealed class Log : IDisposable
         _open.Dispose();
         _spare.Dispose();
     }
+
+    /// <summary>The one before it is sealed by now: it is named by its checksum.</summary>
+    private void BeginBatch(ulong firstLsn) => _open.Begin(new LogBatchIdentity(Uuid, Epoch, firstLsn, _previousCrc), _inFlight is null or { IsStaged: true }, _buffers);
 
     private void Schedule()
     {
@@ -187,10 +199,10 @@ internal sealed class Log : IDisposable
         _isWriting = true;
         while (!_open.IsEmpty || _wantsMarker)
         {
+            if (_open.IsEmpty) { BeginBatch(LastLsn + 1); } // a marker: it only tells the durable LSN
             LogBatch batch = _open;
             _open = _spare;
-            _spare = batch;
-            if (batch.IsEmpty) { batch.MakeMarker(LastLsn + 1, _buffers); }
+            _spare = _inFlight = batch;
             _wantsMarker = false;
             IsMarkerDue = false;
             int blocks = batch.Blocks;
@@ -199,21 +211,24 @@ internal sealed class Log : IDisposable
                 _written += _ringBlocks - _head;
                 _head = 0;
             }
-            ulong last = batch.IsEmpty ? LoggedLsn : batch.LastLsn;
-            IoVecs vecs = batch.Seal(Uuid, Epoch, DurableLsn, NextInode, _previousCrc, out _previousCrc);
+            ulong last = batch.LastLsn; // of a marker: the one before
+            IoVecs vecs = batch.Seal(DurableLsn, NextInode, out _previousCrc);
             long offset = (long)(_ringFirst + (ulong)_head) * BlobData.BlockBytes;
             _head += blocks;
             _written += blocks;
             IoResult written = await _bdev.WriteAsync(offset, vecs);
-            batch.Clear(_pages, _buffers);
+            _inFlight = null;
             if (written.IsError)
             {
+                batch.Abandon(_pages, _buffers);
                 _isWriting = false;
                 _fail($"writing the log failed: {written.Errno}");
                 Progress.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
                 return written.Errno;
             }
-            LoggedLsn = last;
+            batch.Clear(_pages, _buffers); // only now: until the bdev has it, log memory is where it survives
+            WrittenLsn = last;
+            LoggedLsn = Math.Max(LoggedLsn, last);
             _waiters.CompleteUpTo(last, Errno.None);
             Progress.CompleteAll(Errno.None);
         }

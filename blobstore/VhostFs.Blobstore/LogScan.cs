@@ -19,6 +19,15 @@ internal sealed class LogScan : IDisposable
     /// <summary>Position and length of the batches of the chain.</summary>
     private readonly Dictionary<int, int> _chained = [];
 
+    /// <summary>Where the chain ends, and what the batch that continues it names.</summary>
+    private int _end;
+    private uint _previousCrc;
+    private ulong _nextLsn;
+    private ulong _epoch;
+
+    /// <summary>Of the ring, from the tail on to the end of the chain.</summary>
+    private long _usedBlocks;
+
     /// <summary>Bytes that may still be summed: a hostile ring of overlapping headers must not cost more than a few passes.</summary>
     private long _budgetBytes;
 
@@ -99,31 +108,61 @@ internal sealed class LogScan : IDisposable
         }
     }
 
+    /// <summary>A batch that continues the chain but is not in the ring: puts it where the log would have, in memory.</summary>
+    /// <param name="position">Its first block in the ring.</param>
+    /// <param name="blocks">Its bytes there.</param>
+    public bool TryAppend(StagedBatch batch, out int position, out IoVec blocks)
+    {
+        int count = batch.Blocks.Length / BlockBytes;
+        position = _end + count > _ringBlocks ? 0 : _end;
+        blocks = default;
+        // Not over what is still needed: from the tail on to the end of the chain, round the ring.
+        long skipped = position == _end ? 0 : _ringBlocks - _end;
+        if (count > _ringBlocks || _usedBlocks + skipped + count > _ringBlocks) { return false; }
+        blocks = _ring.Slice(position * BlockBytes, count * BlockBytes);
+        byte[] before = blocks.Span.ToArray();
+        batch.Blocks.CopyTo(blocks.Span);
+        if (TryNext(position, out Batch next) && next.TotalBlocks == count)
+        {
+            _usedBlocks += skipped;
+            Append(next);
+            return true;
+        }
+        before.CopyTo(blocks.Span);
+        return false;
+    }
+
     private void FollowChain()
     {
-        int position = _header.Tail.Position;
-        uint previousCrc = _header.Tail.PreviousCrc;
-        ulong nextLsn = _header.Tail.FirstLsn;
-        ulong epoch = _header.LogEpoch;
+        _end = _header.Tail.Position;
+        _previousCrc = _header.Tail.PreviousCrc;
+        _nextLsn = _header.Tail.FirstLsn;
+        _epoch = _header.LogEpoch;
         NextInode = _header.NextInode;
         ProvenLsn = _header.CheckpointLsn;
-        long blocks = 0;
-        while (blocks < _ringBlocks && (TryNext(position, out Batch batch) || TryNext(0, out batch)))
+        EndLsn = Math.Max(_nextLsn - 1, _header.CheckpointLsn);
+        while (_usedBlocks < _ringBlocks && (TryNext(_end, out Batch batch) || TryNext(0, out batch)))
         {
-            AddRecords(batch);
-            _chained[batch.Position] = batch.TotalBlocks;
-            ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn);
-            blocks += batch.TotalBlocks;
-            position = batch.Position + batch.TotalBlocks;
-            previousCrc = batch.Crc;
-            nextLsn += (ulong)batch.RecordCount;
-            epoch = batch.Epoch;
-            NextInode = Math.Max(NextInode, batch.NextInode);
+            if (batch.Position != _end) { _usedBlocks += _ringBlocks - _end; }
+            Append(batch);
         }
-        EndLsn = Math.Max(nextLsn - 1, _header.CheckpointLsn);
+    }
 
-        bool TryNext(int at, out Batch next) =>
-            TryParse(at, out next) && next.FirstLsn == nextLsn && next.PreviousCrc == previousCrc && next.Epoch >= epoch;
+    private bool TryNext(int at, out Batch next) =>
+        TryParse(at, out next) && next.FirstLsn == _nextLsn && next.PreviousCrc == _previousCrc && next.Epoch >= _epoch;
+
+    private void Append(in Batch batch)
+    {
+        AddRecords(batch);
+        _chained[batch.Position] = batch.TotalBlocks;
+        ProvenLsn = Math.Max(ProvenLsn, batch.DurableLsn);
+        _usedBlocks += batch.TotalBlocks;
+        _end = batch.Position + batch.TotalBlocks;
+        _previousCrc = batch.Crc;
+        _nextLsn += (ulong)batch.RecordCount;
+        _epoch = batch.Epoch;
+        NextInode = Math.Max(NextInode, batch.NextInode);
+        EndLsn = Math.Max(_nextLsn - 1, _header.CheckpointLsn);
     }
 
     private void AddRecords(in Batch batch)

@@ -25,9 +25,12 @@ public sealed class Pool
     private WaitQueue? _allowing;
     private Volume _catalogue = null!;
 
-    private Pool(IBdev bdev, Superblock superblock, PoolOptions options)
+    private Pool(IBdev bdev, Superblock superblock, PoolOptions options, LogMemory? logMemory)
     {
         Bdev = bdev;
+        LogMemory = logMemory;
+        Pages = new PagePool(logMemory);
+        LogBuffers = new LogBuffers(logMemory);
         _superblock = superblock;
         _allowsSharing = superblock.Incompatible.HasFlag(IncompatibleFeatures.SharedBlocks);
         _report = options.Report ?? (static _ => { });
@@ -58,12 +61,15 @@ public sealed class Pool
 
     internal NodeCache NodeCache { get; }
 
-    internal PagePool Pages { get; } = new();
+    internal PagePool Pages { get; }
+
+    /// <summary>Null: there is none, and replies wait for the bdev.</summary>
+    internal LogMemory? LogMemory { get; }
 
     /// <summary>Shared by all volumes of the reactor: a transaction never spans an await.</summary>
     internal Transaction Transaction { get; } = new();
 
-    internal LogBuffers LogBuffers { get; } = new();
+    internal LogBuffers LogBuffers { get; }
 
     // Shared by all volumes, so that an idle one keeps none. Bounded by the requests under way at once.
     internal Stack<BlobChange> BlobChanges { get; } = new();
@@ -130,10 +136,16 @@ public sealed class Pool
             OwnerHost = Environment.MachineName,
         };
         Errno written = await SuperblockStore.WriteAsync(bdev, superblock);
-        var pool = new Pool(bdev, superblock, options);
-        string? problem = written == Errno.None ? await pool.LoadAsync() : $"writing the superblock of {bdev.Name} failed: {written}";
+        if (written != Errno.None)
+        {
+            bdev.ReleaseClaim();
+            return $"writing the superblock of {bdev.Name} failed: {written}";
+        }
+        var pool = new Pool(bdev, superblock, options, options.LogMemory?.Open(superblock.Uuid, bdev.Identity, superblock.Epoch, options.Report ?? (static _ => { })));
+        string? problem = await pool.LoadAsync();
         if (problem is null) { return pool; }
         if (pool._catalogue is { } catalogue) { await catalogue.AbandonAsync(); }
+        pool.LogMemory?.Dispose();
         bdev.ReleaseClaim();
         return problem;
     }
@@ -276,6 +288,7 @@ public sealed class Pool
             result = await SuperblockStore.WriteAsync(Bdev, _superblock);
         }
         await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
+        LogMemory?.Dispose();
         Bdev.ReleaseClaim();
         return result;
     }
@@ -400,12 +413,32 @@ public sealed class Pool
                 return true;
             });
         if (problem is not null) { return problem; }
+        await TakeLeftBatchesAsync();
         foreach (VolumeRecord record in _records.Where(static r => r.IsBeingDeleted).ToArray())
         {
             Errno deleted = await FinishDeleteAsync(record);
             if (deleted != Errno.None) { Report($"volume '{record.Name}' is still being deleted: {deleted}"); }
         }
         return null;
+    }
+
+    /// <summary>Gives every volume's log the batches that an earlier life left in memory, also of those that nobody opens now: what they are in may then go.</summary>
+    private async IoTask<Errno> TakeLeftBatchesAsync()
+    {
+        if (LogMemory is not { Left.Count: > 0 } memory)
+        {
+            LogMemory?.ForgetLeft();
+            return Errno.None;
+        }
+        bool isAll = true;
+        foreach (VolumeRecord record in _records)
+        {
+            if (!OwnsAnchor(record) || await VolumeMount.TakeLeftBatchesAsync(this, record) is not { } problem) { continue; }
+            Report($"volume '{record.Name}': what the last vhostfs wrote without a sync is kept in memory and not yet in the log: {problem}");
+            isAll = false;
+        }
+        if (isAll) { memory.ForgetLeft(); }
+        return Errno.None;
     }
 
     private async IoTask<string?> LoadItemsAsync(ItemType type, CatalogueItem add)

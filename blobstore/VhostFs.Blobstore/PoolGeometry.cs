@@ -29,6 +29,9 @@ public sealed record PoolOptions
     /// <summary>Takes one line for each thing that went wrong.</summary>
     public Action<string>? Report { get; init; }
 
+    /// <summary>Where the pool gets memory that outlives the process, so that replies need not wait for the bdev; null: nowhere.</summary>
+    public ILogMemoryStore? LogMemory { get; init; } = LogMemoryDirectory.Default;
+
     /// <summary>Unmap freed blocks.</summary>
     public bool Unmap { get; init; } = true;
 }

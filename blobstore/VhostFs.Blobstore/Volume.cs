@@ -169,16 +169,19 @@ public sealed class Volume
     /// <returns>None, ENOSPC (only for Grow), or EIO when the volume has failed.</returns>
     public IoTask<Errno> AdmitAsync(Admission admission) => TryAdmit(admission) ? new IoTask<Errno>(Errno.None) : AdmitSlowAsync(admission);
 
-    /// <summary>The record is on the bdev, and durable if its change demanded that.</summary>
+    /// <summary>The record survives the end of the process, and a power cut if its change demanded that.</summary>
     public bool IsLogged(ulong lsn) => lsn <= Log.LoggedLsn && (lsn > _demandedLsn || lsn <= Log.DurableLsn);
 
-    /// <summary>Completes when the record is on the bdev: the change survives the end of the process; and, if it or one after it demanded that, a power cut.</summary>
+    /// <summary>Completes when the change survives the end of the process; and, if it or one after it demanded that, a power cut.</summary>
     public IoTask<Errno> LoggedAsync(ulong lsn)
     {
         if (IsLogged(lsn)) { return new IoTask<Errno>(Errno.None); }
         if (Failed) { return new IoTask<Errno>(Errno.EIO); }
         return lsn <= _demandedLsn ? SyncSlowAsync(lsn) : Log.LoggedAsync(lsn);
     }
+
+    /// <summary>Completes when the record is on the bdev, so that a flush makes it durable.</summary>
+    internal IoTask<Errno> WrittenAsync(ulong lsn) => Failed ? new IoTask<Errno>(Errno.EIO) : Log.WrittenAsync(lsn);
 
     /// <summary>Completes when everything committed before this call survives a power cut.</summary>
     public IoTask<Errno> SyncAsync()
@@ -421,11 +424,11 @@ public sealed class Volume
 
     private async IoTask<Errno> SyncSlowAsync(ulong lsn)
     {
-        Errno logged = await Log.LoggedAsync(lsn);
-        if (logged != Errno.None) { return logged; }
+        Errno written = await Log.WrittenAsync(lsn);
+        if (written != Errno.None) { return written; }
         if (lsn <= Log.DurableLsn) { return Errno.None; }
         // Only what had completed when the flush began is proven by it.
-        ulong covered = Log.LoggedLsn;
+        ulong covered = Log.WrittenLsn;
         Errno flushed = await _pool.Flusher.FlushAsync();
         if (flushed != Errno.None)
         {

@@ -57,6 +57,7 @@ internal static class VolumeMount
         string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
         if (!pool.IsPlausible(record.Anchor)) { return $"{what}: its anchor does not lie in the pool; run 'vhostfs check' on it"; }
         if (await ReadHeaderAsync(pool, record, what) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
+        if (await TakeLeftBatchesAsync(pool, record, header) is { } left) { return $"{what}: {left}"; }
         // Each opening raises the epoch before it writes anything that carries it.
         if (record.Id == 0 && header.LogEpoch >= pool.Epoch) { pool.Report($"{what}: newer than the superblock (epoch {header.LogEpoch}, not below {pool.Epoch}): both copies of the newest one were lost, an older one is used"); }
         var volume = new Volume(pool, record, header);
@@ -68,6 +69,43 @@ internal static class VolumeMount
         }
         return volume;
     }
+
+    /// <inheritdoc cref="TakeLeftBatchesAsync(Pool, VolumeRecord, VolumeHeader)"/>
+    public static async IoTask<string?> TakeLeftBatchesAsync(Pool pool, VolumeRecord record)
+    {
+        if (!LeftBatches(pool, record).Any()) { return null; }
+        return await ReadHeaderAsync(pool, record, $"volume '{record.Name}'") is { } header ? await TakeLeftBatchesAsync(pool, record, header) : "it has no valid header";
+    }
+
+    /// <summary>Puts the batches that continue the log, and that only memory has, where they were to go: null, or why not.</summary>
+    /// <remarks>On the bdev and flushed before recovery looks at the log: from then on it is as if the process had got that far, and a power cut in the middle of the recovery, when images are
+    /// in place already, finds the records that explain them.</remarks>
+    private static async IoTask<string?> TakeLeftBatchesAsync(Pool pool, VolumeRecord record, VolumeHeader header)
+    {
+        StagedBatch[] left = [.. LeftBatches(pool, record)];
+        if (left.Length == 0) { return null; }
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header);
+        if (scanned.Value is not { } scan) { return scanned.Error; }
+        using LogScan log = scan;
+        using var list = new IoVecList(1);
+        foreach (StagedBatch batch in left)
+        {
+            // One that the log has already, or that does not continue it (of a life before another one that did without this memory), is not taken.
+            if (!log.TryAppend(batch, out int position, out IoVec blocks)) { continue; }
+            list.Clear();
+            list.Add(blocks);
+            IoResult written = await pool.Bdev.WriteAsync((long)(record.Anchor.RingFirst + (ulong)position) * BlockBytes, list.View());
+            if (written.IsError) { return $"writing what memory kept of its log failed: {written.Errno}"; }
+        }
+        Errno flushed = await pool.Flusher.FlushAsync();
+        if (flushed != Errno.None) { return $"flushing what memory kept of its log failed: {flushed}"; }
+        pool.LogMemory!.Forget(record.Uuid);
+        return null;
+    }
+
+    /// <summary>Of earlier lives, and of this one when the volume had failed.</summary>
+    private static IEnumerable<StagedBatch> LeftBatches(Pool pool, VolumeRecord record) =>
+        pool.LogMemory is { } memory ? memory.Left.Concat(memory.Staged()).Where(batch => batch.Volume == record.Uuid) : [];
 
     private static unsafe NodePointer MakeEmptyRoot(NativeBuffer memory, ulong volumeId, ulong block)
     {

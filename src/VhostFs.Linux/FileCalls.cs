@@ -3,14 +3,18 @@ using System.Runtime.InteropServices;
 namespace VhostFs.Linux;
 
 /// <summary>What <c>statx</c> tells of a file.</summary>
-public readonly record struct FileStatus(uint Mode, long SizeBytes, long Blocks512, ulong Inode, uint DeviceMajor, uint DeviceMinor, uint RdevMajor, uint RdevMinor, uint Links)
+public readonly record struct FileStatus(uint Mode, long SizeBytes, long Blocks512, ulong Inode, uint DeviceMajor, uint DeviceMinor, uint RdevMajor, uint RdevMinor, uint Links, uint OwnerUid)
 {
     private const uint TypeMask = 0xF000; // S_IFMT
+    private const uint OthersMask = 0x3F; // S_IRWXG | S_IRWXO
     public bool IsRegularFile => (Mode & TypeMask) == 0x8000;
     public bool IsCharacterDevice => (Mode & TypeMask) == 0x2000;
     public bool IsBlockDevice => (Mode & TypeMask) == 0x6000;
     public bool IsDirectory => (Mode & TypeMask) == 0x4000;
     public bool IsSocket => (Mode & TypeMask) == 0xC000;
+
+    /// <summary>Its group and others may do nothing with it.</summary>
+    public bool IsOwnersAlone => (Mode & OthersMask) == 0;
 }
 
 /// <summary>System calls on files. Each retries EINTR and returns its error as a value.</summary>
@@ -84,7 +88,7 @@ public static unsafe partial class FileCalls
             status = default;
             return LastErrno();
         }
-        status = new FileStatus(raw.Mode, (long)raw.Size, (long)raw.Blocks, raw.Inode, raw.DeviceMajor, raw.DeviceMinor, raw.RdevMajor, raw.RdevMinor, raw.Links);
+        status = new FileStatus(raw.Mode, (long)raw.Size, (long)raw.Blocks, raw.Inode, raw.DeviceMajor, raw.DeviceMinor, raw.RdevMajor, raw.RdevMinor, raw.Links, raw.OwnerUid);
         return Errno.None;
     }
 
@@ -378,6 +382,7 @@ public static unsafe partial class FileCalls
     {
         [FieldOffset(0)] public uint Mask;
         [FieldOffset(16)] public uint Links;
+        [FieldOffset(20)] public uint OwnerUid;
         [FieldOffset(28)] public ushort Mode;
         [FieldOffset(32)] public ulong Inode;
         [FieldOffset(40)] public ulong Size;
