@@ -55,6 +55,9 @@ public sealed class RecordingBdev(IBdev inner, string name = "recording") : Bdev
     /// <summary>The next moment: larger than those of everything that has happened.</summary>
     public long Moment { get; private set; }
 
+    /// <summary>Raised right before the next moment, which is the argument.</summary>
+    public event Action<long>? Happening;
+
     /// <summary>True: operations are recorded (the start).</summary>
     public bool IsRecording { get; set; } = true;
 
@@ -122,6 +125,7 @@ public sealed class RecordingBdev(IBdev inner, string name = "recording") : Bdev
     private BdevTraceEntry? Begin(BdevOperations operation, long offsetBytes, long lengthBytes, byte[] data)
     {
         if (!IsRecording) { return null; }
+        Happening?.Invoke(Moment);
         var entry = new BdevTraceEntry(operation, offsetBytes, lengthBytes, data, Moment++);
         _trace.Add(entry);
         return entry;
@@ -130,6 +134,7 @@ public sealed class RecordingBdev(IBdev inner, string name = "recording") : Bdev
     private void End(BdevTraceEntry? entry, Errno result)
     {
         if (entry is null) { return; }
+        Happening?.Invoke(Moment);
         entry.CompletedAt = Moment++;
         entry.Result = result;
     }

@@ -68,10 +68,10 @@ public sealed unsafe class LogMemory : IDisposable
     public Action ForgetLeft { get; init; } = static () => { };
 
     /// <summary>Memory of this process alone, for tests: they play what comes after it.</summary>
-    public static LogMemory InProcess(Guid pool, ulong epoch, int chunks, IReadOnlyList<StagedBatch> left)
+    public static LogMemory InProcess(Guid pool, ulong epoch, int chunks, IReadOnlyList<StagedBatch> left, Action forgetLeft)
     {
         var memory = new NativeBuffer(HeaderBytes + (chunks * ChunkBytes), zeroed: true);
-        return new LogMemory(memory.Address, chunks, pool, epoch, static _ => true, _ => memory.Dispose()) { Left = left };
+        return new LogMemory(memory.Address, chunks, pool, epoch, static _ => true, _ => memory.Dispose()) { Left = left, ForgetLeft = forgetLeft };
     }
 
     /// <summary>What would be found if the process ended now.</summary>

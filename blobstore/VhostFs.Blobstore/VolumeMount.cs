@@ -82,16 +82,18 @@ internal static class VolumeMount
     /// in place already, finds the records that explain them.</remarks>
     private static async IoTask<string?> TakeLeftBatchesAsync(Pool pool, VolumeRecord record, VolumeHeader header)
     {
-        StagedBatch[] left = [.. LeftBatches(pool, record)];
-        if (left.Length == 0) { return null; }
+        List<StagedBatch> left = [.. LeftBatches(pool, record)];
+        if (left.Count == 0) { return null; }
         OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header);
         if (scanned.Value is not { } scan) { return scanned.Error; }
         using LogScan log = scan;
         using var list = new IoVecList(1);
-        foreach (StagedBatch batch in left)
+        for (int i = 0; i < left.Count;)
         {
             // One that the log has already, or that does not continue it (of a life before another one that did without this memory), is not taken.
-            if (!log.TryAppend(batch, out int position, out IoVec blocks)) { continue; }
+            if (!log.TryAppend(left[i], out int position, out IoVec blocks)) { i++; continue; }
+            left.RemoveAt(i);
+            i = 0; // a marker has the same first LSN as the batch behind it: whatever their order was, the chain says which comes next
             list.Clear();
             list.Add(blocks);
             IoResult written = await pool.Bdev.WriteAsync((long)(record.Anchor.RingFirst + (ulong)position) * BlockBytes, list.View());

@@ -31,7 +31,7 @@ public sealed class CrashExplorerCampaign()
             MaxStatesPerTrace = maxStates,
             NextLifeOneIn = NextLifeOneIn,
             InspectDisk = TenantData.FindForeign,
-            NextLife = (image, next) => PoolWorkload.Run(profile with { Phases = 1, OperationsPerClient = 3 }, image, next),
+            NextLife = (image, left, next) => PoolWorkload.Run(profile with { Phases = 1, OperationsPerClient = 3 }, image, next, left),
         };
         string? problem;
         try { problem = explorer.Explore(PoolWorkload.Run(profile, disk, seed), seed); }

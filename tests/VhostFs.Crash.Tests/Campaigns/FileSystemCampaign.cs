@@ -29,7 +29,7 @@ public sealed class FileSystemCampaign()
         {
             MaxStatesPerTrace = maxStates,
             NextLifeOneIn = NextLifeOneIn,
-            NextLife = (image, next) => FileSystemLife.Run(profile with { Operations = NextLifeOperations }, image, next),
+            NextLife = (image, left, next) => FileSystemLife.Run(profile with { Operations = NextLifeOperations }, image, next, left),
         };
         string? problem;
         try { problem = explorer.Explore(FileSystemLife.Run(profile, disk, seed), seed); }

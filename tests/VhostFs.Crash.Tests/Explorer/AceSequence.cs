@@ -41,7 +41,7 @@ public sealed record AceSequence(IReadOnlyList<(AceOperation Operation, Persiste
         var moments = new List<long>();
         bool isPossible = true;
         problem = null;
-        (CrashTrace trace, _) = FileSystemRun.Run(disk, random, s_quick, new NodeCache(16 << 20), async (client, trace) =>
+        (CrashTrace trace, _) = FileSystemRun.Run(disk, random, s_quick, PlayedLogMemory.ForLife(seed, []), new NodeCache(16 << 20), async (client, trace) =>
         {
             var files = new AceFiles(client, random);
             foreach ((AceOperation operation, Persistence persistence) in Steps)

@@ -21,6 +21,14 @@ public sealed class ContentHistory(Func<long> now)
     /// <summary>The content may have changed at this moment or later. Versions are added in their order.</summary>
     public void AddAt(long moment, ulong hash) => _versions.Add((moment, hash));
 
+    /// <summary>What it may have been before the first version: a crash may go back there.</summary>
+    public void Precede(ulong hash)
+    {
+        _versions.Insert(0, (-1, hash));
+        for (int i = 0; i < _replied.Count; i++) { _replied[i] = (_replied[i].Moment, _replied[i].Version + 1); }
+        for (int i = 0; i < _durable.Count; i++) { _durable[i] = (_durable[i].Moment, _durable[i].Version + 1); }
+    }
+
     /// <summary>A change was replied to: the death of the process must not take it.</summary>
     public void Replied(int version) => Promise(_replied, version);
 

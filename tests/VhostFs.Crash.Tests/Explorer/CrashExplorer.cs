@@ -1,3 +1,4 @@
+using VhostFs.Blobstore;
 using VhostFs.Blobstore.Check;
 
 namespace VhostFs.Crash.Tests.Explorer;
@@ -8,7 +9,7 @@ public sealed class CrashExplorer(ContentReader readContent, CheckOptions checkO
     private const int ThoroughOneIn = 8;
 
     /// <summary>How a recovered disk lives on: null, no second life.</summary>
-    public Func<DiskImage, int, CrashTrace>? NextLife { get; init; }
+    public Func<DiskImage, IReadOnlyList<StagedBatch>, int, CrashTrace>? NextLife { get; init; }
 
     public int NextLifeOneIn { get; init; } = 400;
 
@@ -50,7 +51,18 @@ public sealed class CrashExplorer(ContentReader readContent, CheckOptions checkO
             if (problem is not null) { return $"state {index}, {state}: {problem}"; }
             if (disk is null) { continue; }
             int nextSeed = random.Next();
-            if (Explore(NextLife!(disk, nextSeed), nextSeed, depth + 1) is { } later) { return $"state {index}, {state}; next life (seed {nextSeed}): {later}"; }
+            CrashTrace next = NextLife!(disk, state.Left, nextSeed);
+            // A power cut in this life's recovery may still take what only log memory had, from its end on.
+            for (int taken = state.Left.Count - 1; taken >= 0; taken--)
+            {
+                Dictionary<string, ulong> earlier = StateVerifier.Read(disk, [.. state.Left.Take(taken)], readContent);
+                foreach (string name in earlier.Keys.Union(next.Histories.Keys).ToArray())
+                {
+                    ContentHistory history = next.Histories.GetValueOrDefault(name) ?? next.Begin(name, ContentHistory.Absent);
+                    history.Precede(earlier.GetValueOrDefault(name));
+                }
+            }
+            if (Explore(next, nextSeed, depth + 1) is { } later) { return $"state {index}, {state}; next life (seed {nextSeed}): {later}"; }
         }
         return null;
     }

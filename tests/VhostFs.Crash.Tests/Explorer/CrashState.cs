@@ -1,4 +1,5 @@
 using VhostFs.Bdev;
+using VhostFs.Blobstore;
 
 namespace VhostFs.Crash.Tests.Explorer;
 
@@ -14,7 +15,10 @@ public readonly record struct SurvivingWrite(BdevTraceEntry Entry, Func<int, boo
 /// <param name="Writes">What survived of the rest, in the order in which it reached the disk.</param>
 public sealed record CrashState(string Name, long Moment, bool IsPowerCut, IReadOnlyList<SurvivingWrite> Writes)
 {
-    public override string ToString() => $"{(IsPowerCut ? "power cut" : "process death")} before moment {Moment}: {Name}";
+    /// <summary>What the process left in log memory; a power cut leaves nothing.</summary>
+    public IReadOnlyList<StagedBatch> Left { get; init; } = [];
+
+    public override string ToString() => $"{(IsPowerCut ? "power cut" : "process death")} before moment {Moment}: {Name}{(Left.Count > 0 ? $", {Left.Count} batches in log memory" : "")}";
 
     public void ApplyTo(DiskImage image)
     {

@@ -36,7 +36,8 @@ public sealed class CrashStates(CrashTrace trace, int seed, int randomSubsets)
             bool isQuiet = open.TrueForAll(entry => entry.CompletedAt < moment);
             foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Few(open))
             {
-                yield return new CrashState(name, moment, IsPowerCut: !isQuiet || writes.Count < open.Count || name != SurvivalChoices.All, writes);
+                bool isPowerCut = !isQuiet || writes.Count < open.Count || name != SurvivalChoices.All;
+                yield return new CrashState(name, moment, isPowerCut, writes) { Left = isPowerCut ? [] : trace.StagedBefore(moment) };
             }
         }
     }
@@ -60,10 +61,10 @@ public sealed class CrashStates(CrashTrace trace, int seed, int randomSubsets)
             }
             if (moment != entry.StartedAt)
             {
-                yield return new CrashState($"nothing of {inFlight.Count} in flight", moment + 1, IsPowerCut: false, []);
+                yield return new CrashState($"nothing of {inFlight.Count} in flight", moment + 1, IsPowerCut: false, []) { Left = trace.StagedBefore(moment + 1) };
                 continue;
             }
-            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of([.. inFlight.TakeLast(4)])) { yield return new CrashState(name, moment + 1, IsPowerCut: false, writes); }
+            foreach ((string name, IReadOnlyList<SurvivingWrite> writes) in choices.Of([.. inFlight.TakeLast(4)])) { yield return new CrashState(name, moment + 1, IsPowerCut: false, writes) { Left = trace.StagedBefore(moment + 1) }; }
         }
     }
 

@@ -33,10 +33,11 @@ public sealed class FileSystemLife(FileSystemLifeProfile profile, FileSystemClie
     public static DiskImage Format(FileSystemLifeProfile profile) => FileSystemRun.Format(profile.DiskBytes, static async (client, _) =>
         await client.MakeDirectoryAsync(client.Model.Root, "first") is null ? "no room" : null);
 
-    public static CrashTrace Run(FileSystemLifeProfile profile, DiskImage disk, int seed)
+    /// <param name="left">In log memory, by a life before.</param>
+    public static CrashTrace Run(FileSystemLifeProfile profile, DiskImage disk, int seed, IReadOnlyList<VhostFs.Blobstore.StagedBatch>? left = null)
     {
         var random = new Random(seed);
-        return FileSystemRun.Run(disk, random, profile.Slowness, new VhostFs.Blobstore.NodeCache(profile.NodeCacheBytes),
+        return FileSystemRun.Run(disk, random, profile.Slowness, PlayedLogMemory.ForLife(seed, left ?? []), new VhostFs.Blobstore.NodeCache(profile.NodeCacheBytes),
             async (client, _) => await new FileSystemLife(profile, client, random).RunAsync()).Trace;
     }
 

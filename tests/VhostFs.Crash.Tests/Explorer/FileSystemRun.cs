@@ -25,15 +25,15 @@ public static class FileSystemRun
         {
             Check(reactor.RunUntilComplete(() => FormatAsync(bdev)), "formatting");
         }
-        return Run(image, new Random(0), new Slowness(), new NodeCache(16 << 20), prepare).Disk;
+        return Run(image, new Random(0), new Slowness(), null, new NodeCache(16 << 20), prepare).Disk;
     }
 
     /// <summary>Mounts, works, and ends; the recording ends before the unmount.</summary>
-    public static (CrashTrace Trace, DiskImage Disk) Run(DiskImage disk, Random random, Slowness slowness, NodeCache nodes, FileSystemWork work)
+    public static (CrashTrace Trace, DiskImage Disk) Run(DiskImage disk, Random random, Slowness slowness, PlayedLogMemory? logMemory, NodeCache nodes, FileSystemWork work)
     {
         using var image = new ImageBdev(disk.Fork());
         var bdev = new RecordingBdev(new JitterBdev(image, random, slowness));
-        var trace = new CrashTrace(bdev, disk);
+        var trace = new CrashTrace(bdev, disk) { LogMemory = logMemory };
         using var reactor = new IoReactor(new SimulatedDriver(), "workload");
         Check(reactor.RunUntilComplete(() => RunAsync(bdev, trace, nodes, work)), "the workload");
         return (trace, image.Detach());
@@ -59,7 +59,7 @@ public static class FileSystemRun
 
     private static async IoTask<string?> RunAsync(RecordingBdev bdev, CrashTrace trace, NodeCache nodes, FileSystemWork work)
     {
-        OpenResult<Pool> pool = await Pool.OpenAsync(bdev, new PoolOptions { NodeCache = nodes });
+        OpenResult<Pool> pool = await Pool.OpenAsync(bdev, new PoolOptions { NodeCache = nodes, LogMemory = trace.LogMemory });
         if (pool.Value is null) { return pool.Error; }
         OpenResult<Volume> volume = await pool.Value.OpenVolumeAsync(FileSystemReader.VolumeName);
         if (volume.Value is null) { return volume.Error; }
@@ -78,6 +78,7 @@ public static class FileSystemRun
         if (await FileSystemReader.ReadAsync(calls, model) is { } unreadable) { return unreadable; }
         var client = new FileSystemClient(calls, model, trace, trace.Begin(FileSystemReader.VolumeName, model.Hash()));
         if (await work(client, trace) is { } problem) { return problem; }
+        trace.End();
         bdev.IsRecording = false;
         string? difference = await client.CompareAsync();
         session.EndSession();

@@ -25,10 +25,14 @@ public sealed class PoolWorkload
     private readonly CrashTrace _trace;
     private readonly SortedDictionary<string, OpenVolume> _open = new(StringComparer.Ordinal);
     private readonly int _weights;
+    private readonly int _seed;
+    private IReadOnlyList<StagedBatch> _left;
     private Pool _pool = null!;
 
-    private PoolWorkload(PoolProfile profile, DiskImage disk, int seed)
+    private PoolWorkload(PoolProfile profile, DiskImage disk, int seed, IReadOnlyList<StagedBatch> left)
     {
+        _seed = seed;
+        _left = left;
         _profile = profile;
         _random = new Random(seed);
         _image = new ImageBdev(disk.Fork());
@@ -49,15 +53,17 @@ public sealed class PoolWorkload
     }
 
     /// <summary>Opens what is on the disk (a recovery, if there was a crash), works on it in phases with a restart in between, and returns the recording.</summary>
-    public static CrashTrace Run(PoolProfile profile, DiskImage disk, int seed)
+    /// <param name="left">In log memory, by a life before.</param>
+    public static CrashTrace Run(PoolProfile profile, DiskImage disk, int seed, IReadOnlyList<StagedBatch>? left = null)
     {
-        var workload = new PoolWorkload(profile, disk, seed);
+        var workload = new PoolWorkload(profile, disk, seed, left ?? []);
         for (int phase = 0; phase < profile.Phases; phase++)
         {
             using var reactor = new IoReactor(new SimulatedDriver(), "workload");
             string? problem = reactor.RunUntilComplete(() => workload.PhaseAsync(closes: workload._random.Next(2) == 0));
             if (problem is not null) { throw new InvalidOperationException($"workload '{profile}', seed {seed}, phase {phase}: {problem}"); }
         }
+        workload._trace.End();
         return workload._trace;
     }
 
@@ -93,7 +99,8 @@ public sealed class PoolWorkload
 
     private async IoTask<string?> PhaseAsync(bool closes)
     {
-        OpenResult<Pool> pool = await Pool.OpenAsync(_bdev, new PoolOptions { NodeCache = new NodeCache(_profile.NodeCacheBytes) });
+        _trace.LogMemory = PlayedLogMemory.ForLife(_seed, _left);
+        OpenResult<Pool> pool = await Pool.OpenAsync(_bdev, new PoolOptions { NodeCache = new NodeCache(_profile.NodeCacheBytes), LogMemory = _trace.LogMemory });
         if (pool.Value is null) { return pool.Error; }
         _pool = pool.Value;
         foreach (VolumeInfo info in _pool.Volumes)
@@ -116,6 +123,8 @@ public sealed class PoolWorkload
     private async IoTask<string?> CloseAsync()
     {
         Errno closed = await _pool.CloseAsync();
+        _left = [];
+        _trace.LogMemory = null;
         foreach (OpenVolume open in _open.Values) { open.History.Durable(open.History.Current); }
         return closed == Errno.None ? null : $"closing: {closed}";
     }
@@ -133,6 +142,8 @@ public sealed class PoolWorkload
         await IoReactor.Current.DelayAsync(10_000_000);
         // Only the memory is wanted back.
         DiskImage disk = _image.Detach();
+        _left = _trace.LogMemory?.Staged() ?? [];
+        _trace.LogMemory = _left.Count == 0 ? null : new PlayedLogMemory(0, _left);
         _bdev.IsRecording = false;
         await _pool.CloseAsync();
         _bdev.IsRecording = true;

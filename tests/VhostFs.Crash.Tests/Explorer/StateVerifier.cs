@@ -32,11 +32,21 @@ public sealed class StateVerifier(DiskImage image, CrashTrace trace, ContentRead
         }
     }
 
+    /// <summary>What a pool holds after a crash that left this; nothing when it cannot be opened.</summary>
+    public static Dictionary<string, ulong> Read(DiskImage disk, IReadOnlyList<StagedBatch> left, ContentReader readContent)
+    {
+        using var bdev = new ImageBdev(disk.Fork());
+        using var reactor = new IoReactor(new SimulatedDriver(), "reading");
+        var found = new Dictionary<string, ulong>();
+        var verifier = new StateVerifier(disk, null!, readContent, CheckOptions.Default);
+        return reactor.RunUntilComplete(() => verifier.RecoverAsync(bdev, left, found)) is null ? found : [];
+    }
+
     private async IoTask<string?> VerifyAsync(IBdev bdev, CrashState state, bool thorough)
     {
         if (await CheckAsync(bdev) is { } damage) { return $"the checker, before recovery: {damage}"; }
         var found = new Dictionary<string, ulong>();
-        if (await RecoverAsync(bdev, found) is { } problem) { return $"recovery: {problem}"; }
+        if (await RecoverAsync(bdev, state.Left, found) is { } problem) { return $"recovery: {problem}"; }
         foreach ((string name, ContentHistory history) in trace.Histories)
         {
             if (history.Judge(found.GetValueOrDefault(name), state.Moment, state.IsPowerCut) is { } wrong) { return $"{name}: {wrong}"; }
@@ -46,13 +56,13 @@ public sealed class StateVerifier(DiskImage image, CrashTrace trace, ContentRead
         if (await CheckAsync(bdev) is { } afterwards) { return $"the checker, after recovery: {afterwards}"; }
         if (InspectDisk?.Invoke(image, trace, found) is { } seen) { return seen; }
         var again = new Dictionary<string, ulong>();
-        if (await RecoverAsync(bdev, again) is { } later) { return $"second opening: {later}"; }
+        if (await RecoverAsync(bdev, [], again) is { } later) { return $"second opening: {later}"; }
         return again.Count == found.Count && again.All(pair => found.GetValueOrDefault(pair.Key) == pair.Value) ? null : "the second opening found another content than the first";
     }
 
-    private async IoTask<string?> RecoverAsync(IBdev bdev, Dictionary<string, ulong> found)
+    private async IoTask<string?> RecoverAsync(IBdev bdev, IReadOnlyList<StagedBatch> left, Dictionary<string, ulong> found)
     {
-        OpenResult<Pool> pool = await Pool.OpenAsync(bdev, new PoolOptions { NodeCache = _nodes });
+        OpenResult<Pool> pool = await Pool.OpenAsync(bdev, new PoolOptions { NodeCache = _nodes, LogMemory = new PlayedLogMemory(0, left) });
         if (pool.Value is null) { return pool.Error; }
         string? problem = await readContent(pool.Value, found);
         Errno closed = await pool.Value.CloseAsync();

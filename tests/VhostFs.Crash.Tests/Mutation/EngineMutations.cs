@@ -16,26 +16,38 @@ public static class EngineMutations
             "            result = await FlushAsync();\n            if (result == Errno.None) { result = await WriteImagesAsync(); }",
             "            result = await WriteImagesAsync();"),
         new("images not written in place", "Blobstore/Checkpointer.cs", "if (result == Errno.None) { result = await WriteImagesAsync(); }", ""),
-        new("header before its records are logged", "Blobstore/Checkpointer.cs", "Errno result = await volume.LoggedAsync(checkpointLsn);", "Errno result = Errno.None;"),
+        new("header before its records are logged", "Blobstore/Checkpointer.cs", "Errno result = await volume.WrittenAsync(checkpointLsn);", "Errno result = Errno.None;"),
         new("header names a later LSN than its tree", "Blobstore/Checkpointer.cs", "CheckpointLsn = checkpointLsn,", "CheckpointLsn = volume.Log.LastLsn,"),
         new("header names the old root", "Blobstore/Checkpointer.cs", "Root = root,", "Root = volume.Header.Root,"),
         new("both headers in the same slots", "Blobstore/Checkpointer.cs", "ulong generation = volume.Header.Generation + 1;", "ulong generation = volume.Header.Generation + 2;"),
         new("checkpoint's flush covers what was logged after it began", "Blobstore/Checkpointer.cs",
-            "ulong covered = volume.Log.LoggedLsn;\n        Errno flushed = await pool.Flusher.FlushAsync();",
-            "Errno flushed = await pool.Flusher.FlushAsync();\n        ulong covered = volume.Log.LoggedLsn;"),
+            "ulong covered = volume.Log.WrittenLsn;\n        Errno flushed = await pool.Flusher.FlushAsync();",
+            "Errno flushed = await pool.Flusher.FlushAsync();\n        ulong covered = volume.Log.WrittenLsn;"),
 
         // ---- what fsync and a reply promise
         new("fsync without a flush", "Blobstore/Volume.cs", "Errno flushed = await _pool.Flusher.FlushAsync();", "Errno flushed = Errno.None;"),
-        new("fsync promises what was logged during its flush", "Blobstore/Volume.cs", "Log.SetDurable(covered);", "Log.SetDurable(Log.LoggedLsn);"),
+        new("fsync promises what was logged during its flush", "Blobstore/Volume.cs", "Log.SetDurable(covered);", "Log.SetDurable(Log.WrittenLsn);"),
         new("a reply does not wait for the log", "Blobstore/Log.cs", "LoggedAsync(ulong lsn) => lsn <= LoggedLsn ?", "LoggedAsync(ulong lsn) => lsn <= LastLsn ?"),
         new("a flush under way serves who comes late", "Blobstore/FlushCoalescer.cs", "_inFlight.CompleteAll(last);", "_inFlight.CompleteAll(last); _waiting.CompleteAll(last);"),
         new("grant of clusters not durable", "Blobstore/SpaceGranter.cs", "transaction.Commit(); return await catalogue.SyncAsync();", "transaction.Commit(); return Errno.None;"),
 
         // ---- the log
         new("tail of a checkpoint skips the open batch", "Blobstore/Log.cs", "_open.IsEmpty ? LastLsn + 1 : _open.FirstLsn", "LastLsn + 1"),
-        new("a batch claims more durability than there is", "Blobstore/LogBatch.cs", "batch[LogBatchHeader.DurableLsn..], durableLsn)", "batch[LogBatchHeader.DurableLsn..], FirstLsn - 1)"),
+        new("a batch claims more durability than there is", "Blobstore/LogBatch.cs", "batch[DurableLsn..], extent.DurableLsn)", "batch[DurableLsn..], identity.FirstLsn - 1)"),
         new("batch checksum not verified", "Blobstore/LogScan.cs", "if (LogBatchHeader.ComputeCrc(bytes, recordBytes) != crc) { return false; }", ""),
         new("image checksum not verified", "Blobstore/LogScan.cs", "if (Crc32C.Compute(images.Slice(operation.ImageIndex * BlockBytes, BlockBytes)) != operation.CrcAt(0)) { return false; }", ""),
+
+        // ---- log memory
+        new("fsync trusts log memory", "Blobstore/Volume.cs", "Errno written = await Log.WrittenAsync(lsn);", "Errno written = await Log.LoggedAsync(lsn);"),
+        new("checkpoint trusts log memory", "Blobstore/Checkpointer.cs", "await volume.WrittenAsync(checkpointLsn);", "await volume.LoggedAsync(checkpointLsn);"),
+        new("memory of a batch given up before the disk has it", "Blobstore/LogBatch.cs", "if (IsStaged) { _buffer.Descriptor.Publish(extent); }", "if (IsStaged) { _buffer.Descriptor.Clear(); }"),
+        new("memory of a sealed batch is not what is sealed", "Blobstore/LogBatch.cs", "        if (IsStaged) { _buffer.Descriptor.Publish(extent); }\n", ""),
+        new("record counts before its image does", "Blobstore/LogBatch.cs", "if (IsStaged) { _buffer.Descriptor.SetImage(Images.Count, image.Number); }", "if (IsStaged) { _buffer.Descriptor.SetImage(0, image.Number); }"),
+        new("batch counts behind one that does not", "Blobstore/Log.cs", "_inFlight is null or { IsStaged: true }", "true"),
+        new("batches left in memory not taken", "Blobstore/VolumeMount.cs", "if (await TakeLeftBatchesAsync(pool, record, header) is { } left) { return $\"{what}: {left}\"; }", ""),
+        new("batches left in memory not durable before recovery", "Blobstore/VolumeMount.cs",
+            "        Errno flushed = await pool.Flusher.FlushAsync();\n        if (flushed != Errno.None) { return $\"flushing what", "        Errno flushed = Errno.None;\n        if (flushed != Errno.None) { return $\"flushing what"),
+        new("batches left in memory put over the log", "Blobstore/LogScan.cs", "position = _end + count > _ringBlocks ? 0 : _end;", "position = 0;"),
 
         // ---- which prefix, and what it means
         new("tail data not verified", "Blobstore/LogPrefix.cs", "bool isChecked = verify && record.Lsn > scan.ProvenLsn;", "bool isChecked = verify && record.Lsn == ulong.MaxValue;"),
@@ -61,10 +73,10 @@ public static class EngineMutations
         new("batch written over the end of the ring", "Blobstore/Log.cs", "if (_head + blocks > _ringBlocks)", "if (_head + blocks > _ringBlocks + 1)", "full log"),
         new("told before it is logged", "Blobstore/Log.cs", "            IoResult written = await _bdev.WriteAsync(offset, vecs);", "            LoggedLsn = last; _waiters.CompleteUpTo(last, Errno.None);\n            IoResult written = await _bdev.WriteAsync(offset, vecs);"),
         new("images not counted in a batch's length", "Blobstore/LogBatch.cs", "public int Blocks => RecordBlocks + Images.Count;", "public int Blocks => RecordBlocks;"),
-        new("log not read past the ring's end", "Blobstore/LogScan.cs", "TryNext(position, out Batch batch) || TryNext(0, out batch)", "TryNext(position, out Batch batch)", "full log"),
+        new("log not read past the ring's end", "Blobstore/LogScan.cs", "TryNext(_end, out Batch batch) || TryNext(0, out batch)", "TryNext(_end, out Batch batch)", "full log"),
         new("oldest header taken", "Blobstore/VolumeMount.cs", "found.Generation > newest.Value.Generation", "found.Generation < newest.Value.Generation"),
         new("next inode number not in the header", "Blobstore/Checkpointer.cs", "            NextInode = nextInode,\n", "", "volumes", "files: roomy"),
-        new("next inode number of the log not taken up", "Blobstore/LogScan.cs", "            NextInode = Math.Max(NextInode, batch.NextInode);\n", "", "files: roomy", "files: slow flushes"),
+        new("next inode number of the log not taken up", "Blobstore/LogScan.cs", "        NextInode = Math.Max(NextInode, batch.NextInode);\n", "", "files: roomy", "files: slow flushes"),
 
         // ---- nodes
         new("slots of the durable tree used again at once", "Blobstore/Checkpointer.cs", "        NodePointer root = volume.Tree.Freeze(",
