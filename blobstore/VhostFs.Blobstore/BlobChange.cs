@@ -8,10 +8,10 @@ internal enum BlockChangeKind : byte
     /// <summary>Existing block, new content through the log, written in place later.</summary>
     Image,
 
-    /// <summary>New block, already written; replaces a hole or an old block.</summary>
+    /// <summary>New block; replaces a hole or an old block.</summary>
     New,
 
-    /// <summary>Preallocated block, now written in place.</summary>
+    /// <summary>Preallocated block that now has content.</summary>
     FillUnwritten,
 
     /// <summary>New block for a hole, content stays undefined: reads as zero.</summary>
@@ -26,6 +26,9 @@ internal struct BlockChange
     public uint Crc;
     public BlockChangeKind Kind;
     public Page? Page;
+
+    /// <summary>The content goes through the log and is written in place later; else it has been written before the record.</summary>
+    public bool IsLogged;
 
     /// <summary>Where a partial block's old content is; 0: it had none.</summary>
     public ulong OldPhysical;

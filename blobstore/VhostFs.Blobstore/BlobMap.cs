@@ -132,7 +132,6 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
             {
                 case BlockChangeKind.Image:
                     added = old == block.Physical ? CheckAlone(old) : Errno.EIO;
-                    if (added == Errno.None) { transaction.Image(block.Physical, block.Page!, block.Crc); }
                     break;
                 case BlockChangeKind.FillUnwritten:
                     if (old != block.Physical) { return Errno.EIO; }
@@ -144,6 +143,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
                     break;
             }
             if (added != Errno.None) { return added; }
+            if (block.IsLogged) { transaction.Image(block.Physical, block.Page!, block.Crc); }
             editor.Set(index, block.Physical, block.Kind == BlockChangeKind.Preallocate, block.Crc, volume.Header.SnapshotEpoch);
         }
         Errno ended = allocated.Finish(transaction, isFree: false);
@@ -165,7 +165,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         ulong first = 0;
         for (int i = 0; i < change.Count; i++)
         {
-            if (change[i].Kind is not (BlockChangeKind.New or BlockChangeKind.FillUnwritten)) { continue; }
+            if (change[i].IsLogged || change[i].Kind is not (BlockChangeKind.New or BlockChangeKind.FillUnwritten)) { continue; }
             if (count > 0 && change[i].Physical != first + (ulong)count)
             {
                 transaction.Data(first, _crcs.AsSpan(0, count));

@@ -5,19 +5,22 @@ namespace VhostFs.Blobstore;
 
 /// <summary>Prepares changes of blobs: decides per block how it will be stored, reserves space, writes new blocks.</summary>
 /// <remarks>
-/// A small overwrite of an existing block goes through the log (its image is written in place later): one device write until the reply, and the map stays unfragmented.
-/// Holes, preallocated blocks and large overwrites are written to blocks that nothing refers to yet: those writes complete before the record is committed,
-/// because a record must never name data that is not there (after a crash the map would show old bytes). So are overwrites of shared blocks, of any size: the other owners keep the old block.
+/// A small write goes through the log (the images of its blocks are written in place later): nothing waits for the device twice, with log memory not even once, and an overwritten block
+/// stays where it is, so that the map does not fragment. A large write is written to blocks that nothing refers to yet: those writes complete before the record is committed,
+/// because a record must never name data that is not there (after a crash the map would show old bytes). So is, on a device that is done at once, whatever is new.
+/// Blocks with several owners are never overwritten: the others keep the old block.
 /// </remarks>
 internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
 {
     private const int BlockBytes = BlobData.BlockBytes;
 
-    /// <summary>Overwrites below this go through the log.</summary>
+    /// <summary>Writes below this go through the log: more would be written twice at length, while a device takes it in one go.</summary>
     private const int MaxImageBytes = 32 * 1024;
 
     /// <summary>128 KiB: much less than a second-level cache.</summary>
     private const int PieceBlocks = 32;
+
+    private readonly bool _isAtOnce = pool.Bdev.CompletesAtOnce || pool.Bdev.TryGetMemory(0, BlockBytes, out _);
 
     public BlobChange Rent() => pool.BlobChanges.TryPop(out BlobChange? change) ? change : new BlobChange();
 
@@ -97,6 +100,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             {
                 bool isImage = isSmall && !isShared;
                 added.Kind = isImage ? BlockChangeKind.Image : BlockChangeKind.New;
+                added.IsLogged = isImage || (isSmall && !_isAtOnce);
                 added.Physical = isImage ? part.Physical : 0;
                 if (isPartial) { SetOld(ref added, value, part); }
             }
@@ -104,6 +108,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             {
                 bool isNew = part.IsHole || isShared; // a preallocated block that is shared: a damaged map
                 added.Kind = isNew ? BlockChangeKind.New : BlockChangeKind.FillUnwritten;
+                added.IsLogged = isSmall && !_isAtOnce;
                 added.Physical = isNew ? 0 : part.Physical;
             }
         }
@@ -127,6 +132,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                     ref BlockChange added = ref change.Add(block);
                     added.Kind = isShared ? BlockChangeKind.New : BlockChangeKind.Image;
                     added.Physical = isShared ? 0 : part.Physical;
+                    added.IsLogged = !isShared || !_isAtOnce;
                     SetOld(ref added, value, part);
                 }
             }
@@ -252,7 +258,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     private Span<byte> MemoryFor(ref BlockChange block)
     {
         // Nobody refers to the block yet: on a memory device its final place is the only copy.
-        if (block.Page is null && block.Kind != BlockChangeKind.Image
+        if (block.Page is null && !block.IsLogged
             && pool.Bdev.TryGetMemory((long)block.Physical * BlockBytes, BlockBytes, out IoVec memory))
         {
             return memory.Span;
@@ -292,5 +298,5 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         return result;
     }
 
-    private static bool IsToBeWritten(in BlockChange block) => block.Kind is BlockChangeKind.New or BlockChangeKind.FillUnwritten && block.Page is not null;
+    private static bool IsToBeWritten(in BlockChange block) => !block.IsLogged && block.Kind is BlockChangeKind.New or BlockChangeKind.FillUnwritten && block.Page is not null;
 }

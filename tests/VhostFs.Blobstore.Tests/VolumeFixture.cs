@@ -26,7 +26,13 @@ public abstract class VolumeFixture : IDisposable
         // The reactor first: a test may end while a pool still works in the background, and stopping it lets that work end.
         Reactor.Dispose();
         Disk.Dispose();
+        OnDisposed();
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>What a test has beside that.</summary>
+    protected virtual void OnDisposed()
+    {
     }
 
     protected void Run(Func<IoTask<int>> work) => Reactor.RunUntilComplete(work);
@@ -194,6 +200,10 @@ public abstract class VolumeFixture : IDisposable
 public sealed class GateBdev(IBdev inner) : BdevDecorator(inner, "gate")
 {
     private readonly Queue<IoCompletion<Errno>> _held = new();
+
+    public string? KnownAs { get; init; }
+
+    public override string? Identity => KnownAs;
 
     /// <summary>Which operations are held.</summary>
     public BdevOperations Holds { get; set; }

@@ -66,6 +66,7 @@ public static class EngineMutations
         new("data written nowhere", "Blobstore/BlobWriter.cs", "tasks = StartWrites(change, first, end, tasks);", ""),
         new("new data not named in the log", "Blobstore/BlobMap.cs", "        StageData(transaction, change);\n", ""),
         new("checksum of an overwritten block not updated", "Blobstore/BlobMap.cs", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].Crc);", "BinaryPrimitives.WriteUInt32LittleEndian(crc, change[i].OldCrc);"),
+        new("content of a new block not in its record", "Blobstore/BlobMap.cs", "if (block.IsLogged) {", "if (block.Kind == BlockChangeKind.Image) {"),
         new("replaced blocks are not freed", "Blobstore/BlobMap.cs", "if (added == Errno.None && old != 0) { added = freed.Add(old, transaction, isFree: true); }", ""),
 
         new("log trimmed before the header is durable", "Blobstore/Checkpointer.cs", "        result = await WriteHeaderAsync(header);", "        volume.Log.Trim(written);\n        result = await WriteHeaderAsync(header);", "full log"),
