@@ -43,6 +43,7 @@ public sealed unsafe class LogMemory : IDisposable
     private readonly Action<bool> _release;
     private readonly Stack<int> _free = new();
     private int _count;
+    private bool _isDisposed;
 
     /// <param name="address">Zeroes: a header, and chunks behind it.</param>
     /// <param name="maxChunks">How many.</param>
@@ -74,8 +75,8 @@ public sealed unsafe class LogMemory : IDisposable
         return new LogMemory(memory.Address, chunks, pool, epoch, static _ => true, _ => memory.Dispose()) { Left = left, ForgetLeft = forgetLeft };
     }
 
-    /// <summary>What would be found if the process ended now.</summary>
-    public List<StagedBatch> Staged() => ReadAll(new ReadOnlySpan<byte>((void*)_address, HeaderBytes + (_count * ChunkBytes)), out _);
+    /// <summary>What would be found if the process ended now; nothing once it is disposed of.</summary>
+    public List<StagedBatch> Staged() => _isDisposed ? [] : ReadAll(new ReadOnlySpan<byte>((void*)_address, HeaderBytes + (_count * ChunkBytes)), out _);
 
     /// <summary>The batches that count in memory of whatever origin.</summary>
     /// <param name="pool">Whose memory it says it is.</param>
@@ -125,7 +126,13 @@ public sealed unsafe class LogMemory : IDisposable
     }
 
     /// <summary>Nobody uses it any more. What still counts is kept for who opens the pool next.</summary>
-    public void Dispose() => _release(Staged().Count == 0);
+    public void Dispose()
+    {
+        if (_isDisposed) { return; }
+        bool isEmpty = Staged().Count == 0;
+        _isDisposed = true;
+        _release(isEmpty);
+    }
 }
 
 /// <summary>A batch's descriptor and the memory behind it.</summary>
