@@ -11,7 +11,7 @@ namespace VhostFs.Block;
 internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
     /// <summary>Bdevs on one another: a request goes down through all of them, on one stack.</summary>
-    public const int MaxDepth = 16;
+    private const int MaxDepth = 16;
 
     private readonly List<RegisteredBdev> _bdevs = [];
     private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -49,11 +49,22 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         return added;
     }
 
+    /// <summary>Something may be made on it.</summary>
+    public static bool IsFree(RegisteredBdev bdev) => bdev.User is null && bdev.Depth < MaxDepth;
+
+    /// <param name="failure">How the method answers; null: with the errno as code.</param>
     /// <exception cref="RpcException">Somebody uses it, or it stands on so many that nothing may stand on it.</exception>
-    public static void CheckFree(RegisteredBdev bdev)
+    public static void CheckFree(RegisteredBdev bdev, Func<Errno, string, RpcException>? failure = null)
     {
-        if (bdev.Depth >= MaxDepth) { throw RpcException.Of(Errno.ELOOP, $"bdev '{bdev.Name}' is the last of {MaxDepth} that stand on one another"); }
-        if (bdev.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
+        if (bdev.Depth >= MaxDepth) { throw (failure ?? RpcException.Of)(Errno.ELOOP, $"bdev '{bdev.Name}' is the last of {MaxDepth} that stand on one another"); }
+        CheckUnused(bdev, failure);
+    }
+
+    /// <param name="failure">How the method answers; null: with the errno as code.</param>
+    /// <exception cref="RpcException">Somebody uses it.</exception>
+    public static void CheckUnused(RegisteredBdev bdev, Func<Errno, string, RpcException>? failure = null)
+    {
+        if (bdev.User is { } user) { throw (failure ?? RpcException.Of)(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
     }
 
     /// <exception cref="RpcException">A bdev cannot be called so.</exception>

@@ -32,12 +32,12 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         bool isReadOnly = parameters.Flag("readonly");
         controllers.ReactorsOf(parameters.OptionalText("cpumask")); // a controller runs where its bdev does; the mask must name reactors that there are
         string transport = parameters.OptionalText("transport") ?? BlkController.Transport;
-        if (!transport.Equals(BlkController.Transport, StringComparison.OrdinalIgnoreCase)) { throw Failure(Errno.EINVAL, $"no transport '{transport}'; there is {BlkController.Transport}"); }
-        if (parameters.Flag("packed_ring")) { throw Failure(Errno.EOPNOTSUPP, "packed rings are not supported; leave packed_ring out"); }
+        if (!transport.Equals(BlkController.Transport, StringComparison.OrdinalIgnoreCase)) { throw RpcException.InvalidParams(Errno.EINVAL, $"no transport '{transport}'; there is {BlkController.Transport}"); }
+        if (parameters.Flag("packed_ring")) { throw RpcException.InvalidParams(Errno.EOPNOTSUPP, "packed rings are not supported; leave packed_ring out"); }
         string path = controllers.SocketPathOf(name);
-        if (bdevs.Find(bdevName) is not { } bdev) { throw Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
+        if (bdevs.Find(bdevName) is not { } bdev) { throw RpcException.InvalidParams(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
         controllers.CheckNew(name);
-        if (bdev.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
+        BdevRegistry.CheckUnused(bdev, RpcException.InvalidParams);
         var controller = new BlkController(name, bdev, path, isReadOnly, log);
         await controllers.AddAsync(controller);
         bdev.User = controller.User;
@@ -61,7 +61,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         parameters.End();
         for (TimeSpan waited = TimeSpan.Zero; !await turn.RunAsync(() => TryDeleteAsync(name)); waited += s_look)
         {
-            if (waited >= s_patience) { throw Failure(Errno.EBUSY, $"a VM is connected to controller '{name}'; end it, or unplug the disk"); }
+            if (waited >= s_patience) { throw RpcException.InvalidParams(Errno.EBUSY, $"a VM is connected to controller '{name}'; end it, or unplug the disk"); }
             await Task.Delay(s_look);
         }
         return true;
@@ -69,8 +69,8 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
 
     private async Task<bool> TryDeleteAsync(string name)
     {
-        VhostController controller = controllers.Find(name) ?? throw Failure(Errno.ENODEV, $"there is no controller '{name}'");
-        if (controller.KeptBy is { } reason) { throw Failure(Errno.EBUSY, $"controller '{name}': {reason}"); }
+        VhostController controller = controllers.Find(name) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'");
+        if (controller.KeptBy is { } reason) { throw RpcException.InvalidParams(Errno.EBUSY, $"controller '{name}': {reason}"); }
         if (await controller.SessionAsync() is not null) { return false; }
         await controllers.RemoveAsync(controller);
         return true;
@@ -102,6 +102,4 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,
     };
-
-    private static RpcException Failure(Errno errno, string reason) => VhostControllers.Failure(errno, reason);
 }
