@@ -38,5 +38,5 @@ internal sealed class FsController : VhostController
 
     protected override VhostUserDevice? NewDevice() => _exported.Begin();
 
-    protected override void OnSessionEnded() => _exported.End();
+    protected override void OnSessionEnded(VhostUserDevice device) => _exported.End();
 }

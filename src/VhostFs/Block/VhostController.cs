@@ -11,13 +11,14 @@ internal abstract class VhostController
 {
     private readonly VhostUserServer _server;
 
-    protected VhostController(string name, Reactor.Reactor reactor, string socketPath, Log log)
+    /// <param name="maxSessions">VMs that may be connected at the same time.</param>
+    protected VhostController(string name, Reactor.Reactor reactor, string socketPath, Log log, int maxSessions = 1)
     {
         Name = name;
         Reactor = reactor;
         SocketPath = socketPath;
         Write = (level, message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
-        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, NewDevice, Write);
+        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath, MaxSessions = maxSessions }, NewDevice, Write);
         _server.SessionEnded += OnSessionEnded;
     }
 
@@ -37,11 +38,11 @@ internal abstract class VhostController
 
     public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
 
-    /// <summary>Requests under way finish; then the connection ends, the socket goes away, and its bdevs are free.</summary>
+    /// <summary>Requests under way finish; then the connections end, the socket goes away, and its bdevs are free.</summary>
     public virtual Task StopAsync() => Reactor.InvokeAsync(_server.StopAsync);
 
-    /// <summary>Null: nobody is connected.</summary>
-    public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
+    /// <summary>Of the VMs that are connected.</summary>
+    public Task<IReadOnlyList<VhostUserSessionState>> SessionsAsync() => OnReactorAsync(() => _server.SessionStates);
 
     /// <summary>The calls that make it again as it is now.</summary>
     /// <param name="mask">Of where it runs.</param>
@@ -50,7 +51,7 @@ internal abstract class VhostController
     /// <summary>The device of a new connection; null: it is refused.</summary>
     protected abstract VhostUserDevice? NewDevice();
 
-    protected virtual void OnSessionEnded()
+    protected virtual void OnSessionEnded(VhostUserDevice device)
     {
     }
 

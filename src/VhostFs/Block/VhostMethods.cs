@@ -71,14 +71,14 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
     {
         VhostController controller = controllers.Find(name) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'");
         if (controller.KeptBy is { } reason) { throw RpcException.InvalidParams(Errno.EBUSY, $"controller '{name}': {reason}"); }
-        if (await controller.SessionAsync() is not null) { return false; }
+        if ((await controller.SessionsAsync()).Count > 0) { return false; }
         await controllers.RemoveAsync(controller);
         return true;
     }
 
     private async Task<Dictionary<string, object>> DescribeAsync(VhostController controller)
     {
-        object[] sessions = await controller.SessionAsync() is { } session ? [DescribeSession(controller, session)] : [];
+        IReadOnlyList<VhostUserSessionState> sessions = await controller.SessionsAsync();
         (string kind, object details) = controller.Backend;
         return new Dictionary<string, object>
         {
@@ -87,17 +87,16 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
             ["delay_base_us"] = 0,
             ["iops_threshold"] = 60000,
             ["socket"] = controller.SocketPath,
-            ["sessions"] = sessions,
+            ["sessions"] = sessions.Select(s => DescribeSession(controller, s)).ToArray(),
             ["backend_specific"] = new Dictionary<string, object> { [kind] = details },
         };
     }
 
-    // A controller has one session: it is always the first.
     private static Dictionary<string, object> DescribeSession(VhostController controller, VhostUserSessionState session) => new()
     {
-        ["vid"] = 0,
-        ["id"] = 0,
-        ["name"] = $"{controller.Name}s0",
+        ["vid"] = session.Slot,
+        ["id"] = session.Number,
+        ["name"] = $"{controller.Name}s{session.Slot}",
         ["started"] = session.Queues > 0,
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,
