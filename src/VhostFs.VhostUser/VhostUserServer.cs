@@ -21,6 +21,9 @@ public sealed record VhostUserServerOptions
     /// <summary>Front-ends that may be connected at the same time; each has a device, memory and rings of its own.</summary>
     public int MaxSessions { get; init; } = 1;
 
+    /// <summary>How calls are held back, of all sessions; may change at any time. Null: they are not.</summary>
+    public CallCoalescing? Coalescing { get; init; }
+
     /// <summary>Serve one connection and end, as virtiofsd does.</summary>
     public bool IsOneShot { get; init; }
 }
@@ -169,7 +172,7 @@ public sealed class VhostUserServer
         while (_sessions.Exists(s => s.Slot == slot)) { slot++; }
         string name = _options.MaxSessions == 1 ? _options.Name : $"{_options.Name}: session {slot}";
         _log(VhostLogLevel.Info, $"{name}: front-end connected");
-        var served = new Served(new VhostUserSession(_reactor!, socket, device, name, _log), slot, number);
+        var served = new Served(new VhostUserSession(_reactor!, socket, device, name, _log, _options.Coalescing), slot, number);
         _sessions.Add(served);
         InvariantException? bug = null;
         try { await served.Session.RunAsync(); }

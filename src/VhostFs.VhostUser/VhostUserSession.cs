@@ -45,14 +45,14 @@ internal sealed class VhostUserSession
     private string _refusal = "";
     private int _refusalCount;
 
-    public VhostUserSession(Reactor.Reactor reactor, SafeFd socket, VhostUserDevice device, string name, VhostLog log)
+    public VhostUserSession(Reactor.Reactor reactor, SafeFd socket, VhostUserDevice device, string name, VhostLog log, CallCoalescing? coalescing = null)
     {
         _reactor = reactor;
         _socket = new MessageSocket(socket);
         _device = device;
         _name = name;
         _log = log;
-        _queues = new QueueServer(reactor, device, name, log, Fail);
+        _queues = new QueueServer(reactor, device, name, log, Fail, coalescing);
         device.ConfigChanged = SendConfigChange;
     }
 

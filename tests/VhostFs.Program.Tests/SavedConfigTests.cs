@@ -139,6 +139,9 @@ public sealed class SavedConfigTests : IDisposable
         await _target.ResultAsync("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["M1p2","M1p3"]}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"P0","readonly":true}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c1","dev_name":"N0"}""");
+        await _target.ResultAsync("vhost_controller_set_coalescing", """{"ctrlr":"c1","delay_base_us":100,"iops_threshold":5000}""");
+        await _target.ResultAsync("vhost_create_scsi_controller", """{"ctrlr":"c2"}""");
+        await _target.ResultAsync("vhost_controller_set_coalescing", """{"ctrlr":"c2","delay_base_us":7,"iops_threshold":100}""");
         return (await SaveAsync()).ToJsonString();
     }
 

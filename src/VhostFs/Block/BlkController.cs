@@ -39,7 +39,7 @@ internal sealed class BlkController : VhostController
         if (_bdev is { } bdev) { bdev.User = null; }
     }
 
-    public override IEnumerable<JsonObject> SavedCalls(string mask) => _bdev is null
+    protected override IEnumerable<JsonObject> SavedCreation(string mask) => _bdev is null
         ? []
         : [SavedCall.Of("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = _bdev.Name, ["cpumask"] = mask, ["readonly"] = _isReadOnly })];
 

@@ -8,6 +8,12 @@ namespace VhostFs.Block;
 /// <summary>The vhost_* methods of SPDK's vhost target: those for every controller, and for block devices. All their errors have one code, and the errno is in the message.</summary>
 internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controllers, ControlTurn turn, Log log)
 {
+    /// <summary>A second; SPDK's bound depends on the processor's clock and is about as much.</summary>
+    private const uint MaxDelayBaseUs = 1_000_000;
+
+    /// <summary>SPDK's: one in the 10 ms over which it counts.</summary>
+    private const uint MinIopsThreshold = 100;
+
     /// <summary>A VM that has just ended may not have been noticed yet.</summary>
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -19,6 +25,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
     {
         ["vhost_create_blk_controller"] = turn.Whole(CreateAsync),
         ["vhost_get_controllers"] = turn.Whole(GetAsync),
+        ["vhost_controller_set_coalescing"] = turn.Whole(SetCoalescingAsync),
         ["vhost_delete_controller"] = DeleteAsync,
     };
 
@@ -54,6 +61,18 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         return new[] { await DescribeAsync(controller) };
     }
 
+    private async Task<object?> SetCoalescingAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        VhostController controller = Find(parameters.Text("ctrlr"));
+        uint delayBaseUs = (uint)parameters.Number("delay_base_us", uint.MaxValue), iopsThreshold = (uint)parameters.Number("iops_threshold", uint.MaxValue);
+        parameters.End();
+        if (delayBaseUs > MaxDelayBaseUs) { throw RpcException.InvalidParams(Errno.EINVAL, $"a call is held back by {MaxDelayBaseUs} us at most"); }
+        if (iopsThreshold < MinIopsThreshold) { throw RpcException.InvalidParams(Errno.EINVAL, $"the threshold is {MinIopsThreshold} requests per second at least"); }
+        await controller.SetCoalescingAsync(delayBaseUs, iopsThreshold);
+        return true;
+    }
+
     private async Task<object?> DeleteAsync(RpcCall call)
     {
         var parameters = new RpcParameters(call, s_wrong);
@@ -69,12 +88,14 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
 
     private async Task<bool> TryDeleteAsync(string name)
     {
-        VhostController controller = controllers.Find(name) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'");
+        VhostController controller = Find(name);
         if (controller.KeptBy is { } reason) { throw RpcException.InvalidParams(Errno.EBUSY, $"controller '{name}': {reason}"); }
         if ((await controller.SessionsAsync()).Count > 0) { return false; }
         await controllers.RemoveAsync(controller);
         return true;
     }
+
+    private VhostController Find(string name) => controllers.Find(name) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'");
 
     private async Task<Dictionary<string, object>> DescribeAsync(VhostController controller)
     {
@@ -84,8 +105,8 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         {
             ["ctrlr"] = controller.Name,
             ["cpumask"] = controllers.MaskOf(controller),
-            ["delay_base_us"] = 0,
-            ["iops_threshold"] = 60000,
+            ["delay_base_us"] = controller.Coalescing.DelayBaseUs,
+            ["iops_threshold"] = controller.Coalescing.IopsThreshold,
             ["socket"] = controller.SocketPath,
             ["sessions"] = sessions.Select(s => DescribeSession(controller, s)).ToArray(),
             ["backend_specific"] = new Dictionary<string, object> { [kind] = details },
