@@ -33,6 +33,7 @@ internal sealed class BlockTarget
         _cryptoMethods = new CryptoMethods(_bdevs, _turn);
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
+        _bdevs.Examiners.Add(new GptPartitions(_bdevs, log).ExamineAsync);
         _lvolMethods = new LvolMethods(_bdevs, _turn, nodeCaches, log);
         _controllers = new VhostControllers(reactors, _notifications, socketDirectory);
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);

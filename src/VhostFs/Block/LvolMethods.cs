@@ -27,7 +27,7 @@ internal sealed class LvolMethods
         _turn = turn;
         _nodeCaches = nodeCaches;
         _log = log;
-        bdevs.Examine = ExamineAsync;
+        bdevs.Examiners.Add(ExamineAsync);
     }
 
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
@@ -192,10 +192,10 @@ internal sealed class LvolMethods
         return shown;
     }
 
-    /// <summary>A bdev has appeared: a store that is on it appears with its volumes, as with SPDK's.</summary>
+    /// <summary>A bdev has appeared that nobody uses: a store that is on it appears with its volumes, as with SPDK's.</summary>
     private async Task ExamineAsync(RegisteredBdev bdev)
     {
-        if (bdev.Bdev is LvolBdev || !BdevRegistry.IsFree(bdev)) { return; }
+        if (bdev.Bdev is LvolBdev) { return; }
         OpenResult<LvolStore> opened = await bdev.Reactor.InvokeAsync(() => LvolStore.OpenAsync(bdev.Bdev, Options(bdev)));
         if (opened.Error is { } error) { _log.Warn($"bdev {bdev.Name}", $"the pool on it is not opened: {error}"); }
         if (opened.Value is not { } store) { return; }
