@@ -8,7 +8,7 @@ namespace VhostFs.VhostUser.Tests;
 /// <summary>One ring of a block device on virtual time: a driver whose kicks are events of the clock, and a device whose calls are written down with their times.</summary>
 internal sealed class SimulatedRing : IDisposable
 {
-    private readonly Driver _driver = new();
+    private readonly SimulatedDescriptors _driver = new();
     private readonly Reactor.Reactor _reactor;
     private readonly MallocBdev _bdev = new("memory", 1 << 20, 512);
     private readonly GuestRam _ram = new(1 << 20);
@@ -110,52 +110,5 @@ internal sealed class SimulatedRing : IDisposable
     {
         Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
         return fd;
-    }
-
-    private sealed class Driver : IReactorDriver, IDescriptorEvents
-    {
-        private Action<IoResult>? _onKick;
-
-        public SimulatedDriver Time { get; } = new(startNs: 1_000_000_000);
-
-        public List<long> CallsNs { get; } = [];
-
-        public long NowNs => Time.NowNs;
-
-        public bool IsReady => Time.IsReady;
-
-        public void Kick() => Time.Schedule(0, () => _onKick?.Invoke(new IoResult(1)));
-
-        public int Poll(long deadlineNs) => Time.Poll(deadlineNs);
-
-        public void Wake() => Time.Wake();
-
-        public IDisposable Watch(SafeFd fd, short events, Action<IoResult> onReady)
-        {
-            _onKick = onReady;
-            return new Unwatch(this);
-        }
-
-        public IoTask<IoResult> PollAsync(SafeFd fd, short events, out IoHandle handle) => throw new NotSupportedException();
-
-        public IoTask<IoResult> AcceptAsync(SafeFd listener, out IoHandle handle) => throw new NotSupportedException();
-
-        public IoTask<IoResult> WriteStreamAsync(SafeFd fd, IoVec source, out IoHandle handle)
-        {
-            CallsNs.Add(NowNs);
-            var write = new IoCompletion<IoResult>();
-            handle = new IoHandle(write);
-            Time.Schedule(0, () => write.Complete(new IoResult(8)));
-            return write.Task;
-        }
-
-        public IoTask<IoResult> CancelAsync(IoHandle handle) => new(new IoResult(0));
-
-        public void Dispose() => Time.Dispose();
-
-        private sealed class Unwatch(Driver driver) : IDisposable
-        {
-            public void Dispose() => driver._onKick = null;
-        }
     }
 }
