@@ -119,13 +119,18 @@ internal sealed class Daemon
             _block = new BlockTarget(_reactors, _nodeCaches!, _config.SocketDirectory, _log, stop);
             foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host, reactor); }
             var methods = new Dictionary<string, RpcMethod>(_block.Methods, StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
+            if (_config.AllowedMethods?.FirstOrDefault(name => name != RpcServer.GetMethods && !methods.ContainsKey(name)) is { } unknown)
+            {
+                _log.Error("rpc", $"--rpcs-allowed: there is no method '{unknown}'{(Suggestion.Nearest(unknown, methods.Keys) is { } near ? $"; did you mean '{near}'?" : "")}");
+                return false;
+            }
             // Before anybody can ask: whoever connects finds everything there.
             if (_config.SavedConfig.Length > 0 && await SavedConfig.LoadAsync(_config.SavedConfig, methods, _log) is { } problem)
             {
                 _log.Error("rpc", problem);
                 return false;
             }
-            Errno started = RpcServer.Start(path, methods, _log, out _control);
+            Errno started = RpcServer.Start(path, methods, _log, out _control, _config.AllowedMethods);
             error = started == Errno.EADDRINUSE ? $"somebody listens on {path} already" : $"cannot listen on {path}: {started}";
         }
         if (_control is not null && isAskedFor) { _log.Info("rpc", $"listening on {path}"); }
