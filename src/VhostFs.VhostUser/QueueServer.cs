@@ -13,6 +13,10 @@ internal sealed class QueueServer
     public const int MaxQueues = 256;
 
     private const int ChainsPerRound = 64;
+
+    /// <summary>Completions that a call may be held back for: with EVENT_IDX the driver's wish is looked for among those since the last call, modulo 65,536.</summary>
+    private const int MaxHeldBack = Virtqueue.MaxSize / 2;
+
     private const int PatientRounds = 4;
     private const long QuietPollNs = 50_000;
     private const string MemoryLost = "guest memory was taken away (its file was shrunk, or the host has no page for it)";
@@ -22,6 +26,7 @@ internal sealed class QueueServer
     private readonly string _name;
     private readonly Action<string> _fail;
     private readonly VhostUserRing?[] _rings = new VhostUserRing?[MaxQueues];
+    private readonly CallCoalescing _coalescing;
     private readonly DrainStep _drainStep;
     private IoCompletion<bool>? _drain;
     private bool _drainPosted;
@@ -29,8 +34,10 @@ internal sealed class QueueServer
     private bool _isMemoryLost;
     private int _ringLimit;
 
-    public QueueServer(Reactor.Reactor reactor, VhostUserDevice device, string name, VhostLog log, Action<string> fail)
+    /// <param name="coalescing">Null: calls are not held back.</param>
+    public QueueServer(Reactor.Reactor reactor, VhostUserDevice device, string name, VhostLog log, Action<string> fail, CallCoalescing? coalescing = null)
     {
+        _coalescing = coalescing ?? new CallCoalescing();
         Reactor = reactor;
         _device = device;
         _name = name;
@@ -179,6 +186,7 @@ internal sealed class QueueServer
     public void Finish(VhostUserRing ring, ushort head, int replyBytes)
     {
         ring.Queue.Push(head, (uint)replyBytes);
+        ring.Pacer.Completed();
         ring.PostCall();
         if (_anyStarved) { ServeStarved(); }
         EndUse();
@@ -194,10 +202,19 @@ internal sealed class QueueServer
         }
     }
 
-    public void SendCall(VhostUserRing ring)
+    /// <param name="isLast">Nothing comes after it: it is not held back.</param>
+    public void SendCall(VhostUserRing ring, bool isLast = false)
     {
-        if (!CheckMemory()) { return; }
-        if (ring.Queue.IsRunning && ring.Queue.TakeCall()) { ring.Call.Signal(); }
+        if (!CheckMemory() || !ring.Queue.HasUnsignalled) { return; }
+        long waitNs = ring.Pacer.WaitNs(_coalescing, Reactor.NowNs);
+        if (waitNs > 0 && !isLast && ring.Queue.UnsignalledCount < MaxHeldBack)
+        {
+            ring.CallLater(waitNs);
+            return;
+        }
+        if (!ring.Queue.TakeCall()) { return; }
+        ring.Pacer.Called(Reactor.NowNs);
+        ring.Call.Signal();
     }
 
     /// <summary>Takes nothing new and waits until nothing is in flight.</summary>
@@ -226,7 +243,7 @@ internal sealed class QueueServer
     {
         ring.IsStopping = true;
         await DrainAsync(ring);
-        SendCall(ring);
+        SendCall(ring, isLast: true);
         await QuietAsync(ring.Call);
         ring.StopQueue();
         return ring.Base;

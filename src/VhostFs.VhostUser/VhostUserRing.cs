@@ -19,6 +19,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
     private IDisposable? _kickWatch;
     private bool _servePosted;
     private bool _callPosted;
+    private bool _callWaits;
 
     public VhostUserRing(QueueServer server, IDescriptorEvents descriptors, int index, bool isEnabled)
     {
@@ -38,6 +39,8 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
     public Virtqueue Queue { get; }
 
     public EventSignal Call { get; }
+
+    public CallPacer Pacer { get; } = new();
 
     public EventSignal Error { get; }
 
@@ -124,6 +127,12 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         _server.Reactor.AtTurnEnd(_callStep);
     }
 
+    /// <summary>Considers a call again after a while. At most one waits: whatever ends until then is part of it.</summary>
+    public void CallLater(long delayNs)
+    {
+        if (!_callWaits) { CallLaterAsync(delayNs).Detach(); }
+    }
+
     /// <summary>Forgets everything but the call and err descriptors and the enabled state.</summary>
     public void StopQueue()
     {
@@ -146,6 +155,16 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         SetKick(null);
         Call.Replace(null);
         Error.Replace(null);
+    }
+
+    // The ring may have been stopped meanwhile, or its session may be over: then nothing is left to call for.
+    private async IoTask<bool> CallLaterAsync(long delayNs)
+    {
+        _callWaits = true;
+        Errno waited = await _server.Reactor.DelayAsync(delayNs);
+        _callWaits = false;
+        if (waited == Errno.None) { _server.SendCall(this); }
+        return true;
     }
 
     private const short PollIn = 1, PollErrors = 0x8 | 0x10 | 0x20;

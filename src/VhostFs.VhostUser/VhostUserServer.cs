@@ -18,18 +18,28 @@ public sealed record VhostUserServerOptions
     /// <summary>Permissions of the socket file; 0600, or 0660 for a socket group.</summary>
     public int SocketMode { get; init; } = UnixSocket.OwnerOnly;
 
+    /// <summary>Front-ends that may be connected at the same time; each has a device, memory and rings of its own.</summary>
+    public int MaxSessions { get; init; } = 1;
+
+    /// <summary>How calls are held back, of all sessions; may change at any time. Null: they are not.</summary>
+    public CallCoalescing? Coalescing { get; init; }
+
     /// <summary>Serve one connection and end, as virtiofsd does.</summary>
     public bool IsOneShot { get; init; }
 }
 
 /// <summary>What can be said of a session at one moment.</summary>
+/// <param name="Slot">The lowest number that no other session of the server had when this one began.</param>
+/// <param name="Number">Sessions of the server before this one.</param>
 /// <param name="Queues">That the driver has set up and kicked.</param>
 /// <param name="InFlight">Requests under way.</param>
-public readonly record struct VhostUserSessionState(int Queues, int InFlight);
+public readonly record struct VhostUserSessionState(int Slot, long Number, int Queues, int InFlight);
 
-/// <summary>One device: listens on a unix socket and serves one front-end after the other.</summary>
-/// <remarks>A second front-end waits in the listen queue until the first has gone: a device has one session. Everything runs on the reactor that
-/// <see cref="Start"/> was called on; any number of servers share a reactor.</remarks>
+/// <summary>One device: listens on a unix socket and serves the front-ends that connect.</summary>
+/// <remarks>
+/// Invariants: at most <see cref="VhostUserServerOptions.MaxSessions"/> are connected, and who comes then waits in the listen queue. While a front-end that has gone still has requests
+/// under way nobody new is served: who starts after a guest has ended must not meet its late writes. Everything runs on the reactor that <see cref="Start"/> was called on; any number of servers share a reactor.
+/// </remarks>
 public sealed class VhostUserServer
 {
     private const long AcceptRetryNs = 100_000_000;
@@ -37,10 +47,12 @@ public sealed class VhostUserServer
     private readonly VhostUserServerOptions _options;
     private readonly Func<VhostUserDevice?> _newDevice;
     private readonly VhostLog _log;
+    private readonly List<Served> _sessions = [];
     private SafeFd? _listener;
-    private VhostUserSession? _session;
     private IoHandle _accepting;
+    private bool _isAccepting;
     private bool _isStopping;
+    private IoCompletion<bool>? _oneEnded;
     private IoCompletion<bool>? _stopped;
     private bool _isRunning;
     private Reactor.Reactor? _reactor;
@@ -49,16 +61,17 @@ public sealed class VhostUserServer
     public VhostUserServer(VhostUserServerOptions options, Func<VhostUserDevice?> newDevice, VhostLog log)
     {
         if (options.SocketPath is null == options.ListenFd is null) { throw new ArgumentException("either a socket path or a listening descriptor", nameof(options)); }
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxSessions, 1, nameof(options));
         _options = options;
         _newDevice = newDevice;
         _log = log;
     }
 
     /// <summary>A front-end is connected.</summary>
-    public bool IsConnected => _session is not null;
+    public bool IsConnected => _sessions.Count > 0;
 
-    /// <summary>Of the front-end that is connected; null: none is. On the server's reactor.</summary>
-    public VhostUserSessionState? SessionState => _session?.State;
+    /// <summary>Of the front-ends that are connected. On the server's reactor.</summary>
+    public IReadOnlyList<VhostUserSessionState> SessionStates => [.. _sessions.Select(s => new VhostUserSessionState(s.Slot, s.Number, s.Session.RunningQueues, s.Session.InFlight))];
 
     /// <summary>Connections taken so far.</summary>
     public long ConnectionCount { get; private set; }
@@ -67,7 +80,7 @@ public sealed class VhostUserServer
     public long MemoryLostCount { get; private set; }
 
     /// <summary>A front-end that was not refused has gone, and everything of its session with it.</summary>
-    public event Action? SessionEnded;
+    public event Action<VhostUserDevice>? SessionEnded;
 
     /// <summary>A one-shot server's connection has ended (or <see cref="StopAsync"/> was called).</summary>
     public event Action? Ended;
@@ -91,22 +104,34 @@ public sealed class VhostUserServer
         return Errno.None;
     }
 
-    /// <summary>Ends the connection, stops listening, and removes the socket file it made. Completes when nothing is left.</summary>
+    /// <summary>Ends all connections, stops listening, and removes the socket file it made. Completes when nothing is left.</summary>
     public async IoTask<bool> StopAsync()
     {
         if (!_isRunning) { return true; }
-        _isStopping = true;
-        _session?.Fail("the export is being stopped");
-        if (_session is null) { _reactor!.Descriptors.CancelAsync(_accepting).Detach(); }
+        StopAccepting("the export is being stopped");
         _stopped ??= new IoCompletion<bool>();
         return await _stopped.Task;
+    }
+
+    private void StopAccepting(string reason)
+    {
+        _isStopping = true;
+        foreach (Served served in _sessions) { served.Session.Fail(reason); }
+        if (_isAccepting) { _reactor!.Descriptors.CancelAsync(_accepting).Detach(); }
     }
 
     private async IoTask<bool> AcceptLoopAsync()
     {
         while (!_isStopping)
         {
+            if (_sessions.Count >= _options.MaxSessions)
+            {
+                await OneEndsAsync();
+                continue;
+            }
+            _isAccepting = true;
             IoResult accepted = await _reactor!.Descriptors.AcceptAsync(_listener!, out _accepting);
+            _isAccepting = false;
             if (accepted.IsError)
             {
                 if (accepted.Errno is Errno.EINTR or Errno.ECONNABORTED or Errno.ECANCELED) { continue; }
@@ -115,41 +140,58 @@ public sealed class VhostUserServer
                 continue;
             }
             var socket = new SafeFd(accepted.Value);
+            while (_sessions.Exists(s => s.Session.IsLeaving)) { await OneEndsAsync(); }
             if (_isStopping)
             {
                 socket.Dispose();
                 break;
             }
-            try { await ServeAsync(socket); }
-            catch (InvariantException bug)
-            {
-                // What this session left behind cannot be trusted: the export ends, by name; others never notice.
-                _session = null;
-                SessionEnded?.Invoke();
-                _log(VhostLogLevel.Error, $"{_options.Name}: the export ends because of a bug, please report it: {bug}");
-                break;
-            }
+            ServeAsync(socket).Detach();
             if (_options.IsOneShot) { break; }
         }
+        while (_sessions.Count > 0) { await OneEndsAsync(); }
         Close();
         return true;
     }
 
+    private async IoTask<bool> OneEndsAsync()
+    {
+        _oneEnded = new IoCompletion<bool>();
+        return await _oneEnded.Task;
+    }
+
     private async IoTask<bool> ServeAsync(SafeFd socket)
     {
-        ConnectionCount++;
+        long number = ConnectionCount++;
         if (_newDevice() is not { } device)
         {
             socket.Dispose();
             return false;
         }
-        _log(VhostLogLevel.Info, $"{_options.Name}: front-end connected");
-        _session = new VhostUserSession(_reactor!, socket, device, _options.Name, _log);
-        await _session.RunAsync();
-        if (_session.IsMemoryLost) { MemoryLostCount++; }
-        _session = null;
-        SessionEnded?.Invoke();
-        _log(VhostLogLevel.Info, $"{_options.Name}: front-end gone");
+        int slot = 0;
+        while (_sessions.Exists(s => s.Slot == slot)) { slot++; }
+        string name = _options.MaxSessions == 1 ? _options.Name : $"{_options.Name}: session {slot}";
+        _log(VhostLogLevel.Info, $"{name}: front-end connected");
+        var served = new Served(new VhostUserSession(_reactor!, socket, device, name, _log, _options.Coalescing), slot, number);
+        _sessions.Add(served);
+        InvariantException? bug = null;
+        try { await served.Session.RunAsync(); }
+        catch (InvariantException e) { bug = e; }
+        if (served.Session.IsMemoryLost) { MemoryLostCount++; }
+        _sessions.Remove(served);
+        SessionEnded?.Invoke(device);
+        if (bug is null) { _log(VhostLogLevel.Info, $"{name}: front-end gone"); }
+        else
+        {
+            // What this session left behind cannot be trusted: the export ends, by name; others never notice.
+            _log(VhostLogLevel.Error, $"{_options.Name}: the export ends because of a bug, please report it: {bug}");
+            StopAccepting("the export ends because of a bug");
+        }
+        if (_oneEnded is { } oneEnded)
+        {
+            _oneEnded = null;
+            oneEnded.Complete(true);
+        }
         return true;
     }
 
@@ -161,4 +203,6 @@ public sealed class VhostUserServer
         Ended?.Invoke();
         _stopped?.Complete(true);
     }
+
+    private sealed record Served(VhostUserSession Session, int Slot, long Number);
 }

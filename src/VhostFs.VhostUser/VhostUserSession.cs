@@ -45,14 +45,14 @@ internal sealed class VhostUserSession
     private string _refusal = "";
     private int _refusalCount;
 
-    public VhostUserSession(Reactor.Reactor reactor, SafeFd socket, VhostUserDevice device, string name, VhostLog log)
+    public VhostUserSession(Reactor.Reactor reactor, SafeFd socket, VhostUserDevice device, string name, VhostLog log, CallCoalescing? coalescing = null)
     {
         _reactor = reactor;
         _socket = new MessageSocket(socket);
         _device = device;
         _name = name;
         _log = log;
-        _queues = new QueueServer(reactor, device, name, log, Fail);
+        _queues = new QueueServer(reactor, device, name, log, Fail, coalescing);
         device.ConfigChanged = SendConfigChange;
     }
 
@@ -62,7 +62,13 @@ internal sealed class VhostUserSession
     /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
     public bool IsMemoryLost => _queues.IsMemoryLost;
 
-    public VhostUserSessionState State => new(_queues.RunningCount, _queues.InFlight);
+    /// <summary>Queues that the driver has set up and kicked.</summary>
+    public int RunningQueues => _queues.RunningCount;
+
+    public int InFlight => _queues.InFlight;
+
+    /// <summary>The front-end has gone, or has been sent away; requests of its may still be under way.</summary>
+    public bool IsLeaving => _failure is not null || FileCalls.Poll(_socket.Socket, PollRdHup, timeoutMs: 0) is { IsError: true } or { Value: > 0 };
 
     /// <summary>Serves the connection to its end and cleans up: nothing of the front-end is left when this completes.</summary>
     public async IoTask<bool> RunAsync()

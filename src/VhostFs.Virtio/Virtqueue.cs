@@ -73,6 +73,9 @@ public sealed unsafe class Virtqueue
     /// <summary>Chains finished since the driver was last considered for a call.</summary>
     public bool HasUnsignalled => IsRunning && _nextUsed != _signalledUsed;
 
+    /// <summary>How many they are, modulo 65,536.</summary>
+    public int UnsignalledCount => (ushort)(_nextUsed - _signalledUsed);
+
     /// <summary>Started so, the ring would be the one that was stopped with heads parked: nothing has moved, on either side.</summary>
     public bool CanContinue(int size, RingAddresses addresses, ushort nextAvailable)
     {

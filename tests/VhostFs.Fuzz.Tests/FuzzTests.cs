@@ -1,9 +1,13 @@
+using VhostFs.Bdev;
 using VhostFs.Campaigns;
 using VhostFs.Fuse;
 using VhostFs.Fuzz.Tests.Chains;
+using VhostFs.Fuzz.Tests.Disks;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.Fuzz.Tests.VhostUser;
 using VhostFs.Linux;
+using VhostFs.Reactor;
+using VhostFs.VhostUser;
 using VhostFs.Virtio;
 using Xunit;
 using Xunit.Abstractions;
@@ -20,6 +24,55 @@ public sealed class FuzzTests(ITestOutputHelper output)
 
     [Fact]
     public void Descriptor_chains() => CampaignRun.ToFloor(new ChainFuzzCampaign(), output.WriteLine);
+
+    [Fact]
+    public void Blk_requests() => CampaignRun.ToFloor(new BlkFuzzCampaign(), output.WriteLine);
+
+    [Fact]
+    public void Scsi_commands() => CampaignRun.ToFloor(new ScsiFuzzCampaign(), output.WriteLine);
+
+    [Fact]
+    public void The_disk_fuzzers_see_every_request_succeed_and_fail()
+    {
+        var blk = new BlkFuzzCampaign();
+        var scsi = new ScsiFuzzCampaign();
+        for (ulong seed = 1; seed <= 12; seed++)
+        {
+            blk.Run(seed);
+            scsi.Run(seed);
+        }
+        output.WriteLine(string.Join(" ", blk.Coverage.Where(c => c.Value > 20).Select(c => $"{c.Key.Type}/{c.Key.Status}:{c.Value}")));
+        output.WriteLine(string.Join(" ", scsi.Coverage.Where(c => c.Value > 2).OrderBy(c => c.Key).Select(c => $"{c.Key.Opcode}/{c.Key.IsGood}:{c.Value}")));
+        Assert.All(Enum.GetValues<BlkRequestType>(), type => Assert.True(blk.Coverage.ContainsKey((type, 0)) && blk.Coverage.ContainsKey((type, 1)) | type is BlkRequestType.Flush or BlkRequestType.GetId, $"{type}"));
+        Assert.All(Enum.GetValues<ScsiOpcode>(), opcode => Assert.True(scsi.Coverage.ContainsKey((opcode, true)) && scsi.Coverage.ContainsKey((opcode, false)), $"{opcode}"));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_disk_that_is_written_to_elsewhere_is_found(bool isScsi)
+    {
+        static IBdev Wrap(IBdev disk) => new MistakenBdev(disk);
+        Campaign campaign = isScsi ? new ScsiFuzzCampaign { Mistake = Wrap } : new BlkFuzzCampaign { Mistake = Wrap };
+        output.WriteLine(Assert.Throws<FindingException>(() => campaign.Run(1)).Message);
+    }
+
+    // One write in a hundred is a block further on.
+    private sealed class MistakenBdev(IBdev inner) : BdevDecorator(inner, inner.Name)
+    {
+        private int _writes;
+
+        protected override IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target) => Inner.ReadAsync(offsetBytes, target);
+
+        protected override IoTask<IoResult> WriteCoreAsync(long offsetBytes, IoVecs source) =>
+            Inner.WriteAsync(++_writes % 100 == 0 && offsetBytes + source.LengthBytes < SizeBytes ? offsetBytes + BlockSize : offsetBytes, source);
+
+        protected override IoTask<Errno> FlushCoreAsync() => Inner.FlushAsync();
+
+        protected override IoTask<Errno> UnmapCoreAsync(long offsetBytes, long lengthBytes) => Inner.UnmapAsync(offsetBytes, lengthBytes);
+
+        protected override IoTask<Errno> WriteZeroesCoreAsync(long offsetBytes, long lengthBytes) => Inner.WriteZeroesAsync(offsetBytes, lengthBytes);
+    }
 
     [Theory]
     [InlineData(false, 64)]

@@ -2,9 +2,11 @@ using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
 using VhostFs.Block;
+using VhostFs.GuestDriver;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 using VhostFs.Rpc;
+using VhostFs.Virtio;
 
 namespace VhostFs.ProgramTests;
 
@@ -204,6 +206,31 @@ public sealed class BlockRpcTests : BlockRpcFixture
                 ("vhost_delete_controller", """{"ctrlr":"vhost0"}""", Error(-32602, "Device or resource busy")));
         }
         await PlayAsync(("vhost_delete_controller", """{"ctrlr":"vhost0"}""", "true")); // what has just been left may be gone a moment later
+    }
+
+    [Fact]
+    public async Task Calls_of_a_controller_are_held_back_as_a_client_says()
+    {
+        await PlayAsync(
+            ("bdev_malloc_create", """{"num_blocks":256,"block_size":4096,"name":"M0"}""", "\"M0\""),
+            ("vhost_create_blk_controller", """{"ctrlr":"b","dev_name":"M0"}""", "true"),
+            ("vhost_create_scsi_controller", """{"ctrlr":"s"}""", "true"),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":1000000,"iops_threshold":100}""", "true"),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"s","delay_base_us":20,"iops_threshold":90000}""", "true"),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"none","delay_base_us":20,"iops_threshold":90000}""", Error(-32602, "No such device")),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":1000001,"iops_threshold":100}""", Error(-32602, "Invalid argument")),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":20,"iops_threshold":99}""", Error(-32602, "Invalid argument")),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":-1,"iops_threshold":100}""", Error(-32602, "Invalid argument")),
+            ("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":20}""", Error(-32602, "Invalid argument")));
+        JsonArray shown = (await CallAsync("vhost_get_controllers", "null"))["result"]!.AsArray();
+        Assert.Equal([(1_000_000, 100), (20, 90_000)], shown.Select(c => (c!["delay_base_us"]!.GetValue<int>(), c["iops_threshold"]!.GetValue<int>())));
+        using var guest = new BlkGuest(Files["sockets/b"], BlkGuest.All & ~VirtioFeatures.EventIdx);
+        while (guest.Queue.LastUsed < 2000) { Assert.Equal(0, guest.Flush()); } // the driver looks at the ring itself
+        ulong calls = guest.Queue.TakeCalls();
+        Assert.InRange(calls, 1UL, 1900UL);
+        await PlayAsync(("vhost_controller_set_coalescing", """{"ctrlr":"b","delay_base_us":0,"iops_threshold":60000}""", "true"));
+        Assert.Equal(0, guest.Flush());
+        FrontEnd.Poll(() => guest.Queue.TakeCalls() > 0, "the call that was held back, and that of the last request");
     }
 
     [Fact]

@@ -35,6 +35,30 @@ public sealed class HotRemoveTests : BlockRpcFixture
     }
 
     [Fact]
+    public async Task Several_VMs_share_a_disk_and_lose_it_together()
+    {
+        await PlayAsync(Malloc("M0"), ("vhost_create_blk_controller", """{"ctrlr":"vhost0","dev_name":"M0"}""", "true"));
+        using var first = new BlkGuest(Files["sockets/vhost0"]);
+        var second = new BlkGuest(Files["sockets/vhost0"], queues: 2);
+        Assert.Equal(0, first.Write(0, [5, .. new byte[4095]]));
+        Assert.Equal(5, second.Read(0, 4096).Data[0]);
+        Assert.Equal(0, second.Request(BlkRequestType.Flush, 0, [], 0, queue: second.FrontEnd.Queues[1]).Status);
+        await PlayAsync(
+            ("vhost_get_controllers", "null", Controllers("vhost0", "M0", """
+                {"vid":0,"id":0,"name":"vhost0s0","started":true,"max_queues":1,"inflight_task_cnt":0},{"vid":1,"id":1,"name":"vhost0s1","started":true,"max_queues":2,"inflight_task_cnt":0}
+                """)),
+            ("vhost_delete_controller", """{"ctrlr":"vhost0"}""", Error(-32602, "Device or resource busy")),
+            ("bdev_malloc_delete", """{"name":"M0"}""", "true"));
+        AssertNothingWorks(first);
+        AssertNothingWorks(second);
+        second.Dispose();
+        using var third = new BlkGuest(Files["sockets/vhost0"]);
+        AssertNothingWorks(third);
+        while ((await CallAsync("vhost_get_controllers", "null"))["result"]![0]!["sessions"]!.AsArray().Count > 2) { await Task.Yield(); }
+        Assert.Equal(2, (await SessionAsync("vhost0", 1))["id"]!.GetValue<int>());
+    }
+
+    [Fact]
     public async Task Who_connects_afterwards_finds_the_disk_and_nothing_that_works()
     {
         await PlayAsync(
@@ -160,7 +184,7 @@ public sealed class HotRemoveTests : BlockRpcFixture
     private static (string Method, string Parameters, string Expected) Malloc(string name, int blocks = 256) =>
         ("bdev_malloc_create", $$"""{"num_blocks":{{blocks}},"block_size":4096,"name":"{{name}}"}""", $"\"{name}\"");
 
-    private async Task<JsonNode> SessionAsync(string name) => (await CallAsync("vhost_get_controllers", $$"""{"name":"{{name}}"}"""))["result"]![0]!["sessions"]![0]!;
+    private async Task<JsonNode> SessionAsync(string name, int index = 0) => (await CallAsync("vhost_get_controllers", $$"""{"name":"{{name}}"}"""))["result"]![0]!["sessions"]![index]!;
 
     private static void AssertNothingWorks(BlkGuest guest)
     {

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using VhostFs.Block;
+using VhostFs.Hosting;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 using VhostFs.Rpc;
@@ -25,7 +26,7 @@ internal sealed class RpcTarget : IDisposable
         foreach (Reactor.Reactor reactor in _reactors) { reactor.Start(); }
         Directory.CreateDirectory(directory["sockets"]);
         var log = new Log(TextWriter.Synchronized(_log), LogLevel.Debug);
-        _target = new BlockTarget(_reactors, directory["sockets"], log, signal => AskedToStop = signal);
+        _target = new BlockTarget(_reactors, new NodeCaches(_reactors), directory["sockets"], log, signal => AskedToStop = signal);
         Methods = new Dictionary<string, RpcMethod>(_target.Methods, StringComparer.Ordinal);
         Assert.Equal(Errno.None, RpcServer.Start(directory["s"], Methods, log, out RpcServer? server));
         _server = server!;

@@ -132,6 +132,20 @@ public sealed class RpcTests : IDisposable
     }
 
     [Fact]
+    public async Task Methods_that_are_not_allowed_are_not_there()
+    {
+        var methods = new Dictionary<string, RpcMethod>(StringComparer.Ordinal) { ["one"] = _ => Task.FromResult<object?>(1), ["two"] = _ => Task.FromResult<object?>(2) };
+        Assert.Equal(Errno.None, RpcServer.Start(_directory["a"], methods, new Log(TextWriter.Null, LogLevel.Debug), out RpcServer? server, ["one", RpcServer.GetMethods]));
+        using (server)
+        {
+            using RpcClient client = RpcClient.TryConnect(_directory["a"], Environment.ProcessId, out _)!;
+            Assert.Equal("""["one","rpc_get_methods"]""", (await client.CallAsync(RpcServer.GetMethods, [], [], default)).GetRawText());
+            Assert.Equal(1, (await client.CallAsync("one", [], [], default)).GetInt32());
+            Assert.Equal(RpcErrorCode.MethodNotFound, (await Assert.ThrowsAsync<RpcException>(() => client.CallAsync("two", [], [], default))).Code);
+        }
+    }
+
+    [Fact]
     public void The_socket_is_for_its_user_alone_and_goes_away()
     {
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(_directory["s"]));

@@ -64,6 +64,20 @@ public sealed class SavedConfigTests : IDisposable
         Assert.Contains(expected, await SavedConfig.LoadAsync(_directory["saved.json"], _target.Methods, new Log(TextWriter.Null, LogLevel.Info)), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task What_goes_wrong_does_not_show_keys()
+    {
+        await File.WriteAllTextAsync(_directory["saved.json"], """
+            {"subsystems":[{"subsystem":"accel","config":[
+             {"method":"accel_crypto_key_create","params":{"name":"a","cipher":"AES_XTS","key":"000102030405060708090a0b0c0d0e0f","key2":"101112131415161718191a1b1c1d1e1f"}},
+             {"method":"accel_crypto_key_create","params":{"name":"b","cipher":"AES_XTS","key":"00112233445566778899aabbccddeeff","key2":"00112233445566778899aabbccddeeff"}}]}]}
+            """);
+        var log = new StringWriter();
+        string? problem = await SavedConfig.LoadAsync(_directory["saved.json"], _target.Methods, new Log(log, LogLevel.Debug));
+        Assert.EndsWith(": call 2, accel_crypto_key_create: Invalid argument (the two keys must differ)", problem, StringComparison.Ordinal);
+        Assert.DoesNotContain("00112233", problem + log + _target.Log, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("null")]
     [InlineData("[]")]
@@ -125,6 +139,9 @@ public sealed class SavedConfigTests : IDisposable
         await _target.ResultAsync("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["M1p2","M1p3"]}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"P0","readonly":true}""");
         await _target.ResultAsync("vhost_create_blk_controller", """{"ctrlr":"c1","dev_name":"N0"}""");
+        await _target.ResultAsync("vhost_controller_set_coalescing", """{"ctrlr":"c1","delay_base_us":100,"iops_threshold":5000}""");
+        await _target.ResultAsync("vhost_create_scsi_controller", """{"ctrlr":"c2"}""");
+        await _target.ResultAsync("vhost_controller_set_coalescing", """{"ctrlr":"c2","delay_base_us":7,"iops_threshold":100}""");
         return (await SaveAsync()).ToJsonString();
     }
 

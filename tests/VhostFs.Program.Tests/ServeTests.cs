@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using VhostFs.Rpc;
 
 namespace VhostFs.ProgramTests;
 
@@ -93,6 +94,24 @@ public sealed class ServeTests : IDisposable
         (int status, _, string error) = await RunningProgram.RunAsync("serve", "--volume", _directory["disk.img"], "--socket", _directory["s"], "--socket-group", "no such group");
         Assert.Equal(1, status);
         Assert.Contains("no such group 'no such group'", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Clients_may_call_what_is_allowed_and_a_mistyped_method_is_said()
+    {
+        using var daemon = new RunningProgram("serve", "--rpc-socket", _directory["rpc"], "--rpcs-allowed", "bdev_get_bdevs,spdk_get_version");
+        await daemon.WaitForErrorTextAsync("listening on");
+        using (RpcClient client = RpcClient.TryConnect(_directory["rpc"], 0, out string problem) ?? throw new InvalidOperationException(problem))
+        {
+            Assert.Equal("[]", (await client.CallAsync("bdev_get_bdevs", [], [], default)).GetRawText());
+            Assert.Equal("Method not found", (await Assert.ThrowsAsync<RpcException>(() => client.CallAsync("bdev_malloc_create", [], [], default))).Message);
+        }
+        daemon.Signal(RunningProgram.SIGTERM);
+        Assert.Equal(0, await daemon.WaitForEndAsync());
+
+        (int status, _, string error) = await RunningProgram.RunAsync("serve", "--rpc-socket", _directory["rpc"], "--rpc-allow", "bdev_get_bdev");
+        Assert.Equal(1, status);
+        Assert.Contains("there is no method 'bdev_get_bdev'; did you mean 'bdev_get_bdevs'?", error, StringComparison.Ordinal);
     }
 
     [Theory]

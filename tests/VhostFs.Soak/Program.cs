@@ -4,6 +4,7 @@ using VhostFs.Campaigns;
 using VhostFs.Crash.Tests.Campaigns;
 using VhostFs.Mount.Tests.Campaigns;
 using VhostFs.Fuzz.Tests.Chains;
+using VhostFs.Fuzz.Tests.Disks;
 using VhostFs.Fuzz.Tests.Fuse;
 using VhostFs.Fuzz.Tests.VhostUser;
 using VhostFs.Image.Tests.Mutation;
@@ -35,6 +36,8 @@ internal static class Program
         new FuseFuzzCampaign(),
         new ChainFuzzCampaign(),
         new VhostUserFuzzCampaign(),
+        new BlkFuzzCampaign(),
+        new ScsiFuzzCampaign(),
         new NthFailureCampaign(),
         new ScaleCampaign(),
         new EnduranceCampaign(),

@@ -15,7 +15,7 @@ internal sealed class BlkDisk : IDisposable
     private readonly List<VhostUserServer> _servers = [];
 
     /// <param name="make">Makes the bdev, on the reactor; a malloc bdev with blocks of 512 bytes when absent.</param>
-    public BlkDisk(Func<Reactor.Reactor, IBdev>? make = null, bool isReadOnly = false, int maxInFlight = 1024, int sockets = 1)
+    public BlkDisk(Func<Reactor.Reactor, IBdev>? make = null, bool isReadOnly = false, int maxInFlight = 1024, int sockets = 1, int sessions = 1, CallCoalescing? coalescing = null)
     {
         _reactor.UnhandledException += Unhandled.Add;
         _reactor.Start();
@@ -24,7 +24,7 @@ internal sealed class BlkDisk : IDisposable
         {
             string path = Path.Combine(_directory, $"{i}.sock");
             Paths.Add(path);
-            var server = new VhostUserServer(new VhostUserServerOptions { Name = $"blk{i}", SocketPath = path }, () => new VhostUserBlkDevice(Bdev, Write, isReadOnly, maxInFlight), Write);
+            var server = new VhostUserServer(new VhostUserServerOptions { Name = $"blk{i}", SocketPath = path, MaxSessions = sessions, Coalescing = coalescing }, () => new VhostUserBlkDevice(Bdev, Write, isReadOnly, maxInFlight), Write);
             _servers.Add(server);
             Assert.Equal(Errno.None, OnReactor(server.Start));
         }
@@ -33,6 +33,8 @@ internal sealed class BlkDisk : IDisposable
     public IBdev Bdev { get; }
 
     public List<string> Paths { get; } = [];
+
+    public IReadOnlyList<VhostUserSessionState> Sessions => OnReactor(() => _servers[0].SessionStates);
 
     public ConcurrentBag<string> Log { get; } = [];
 

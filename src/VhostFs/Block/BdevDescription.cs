@@ -58,6 +58,7 @@ internal static class BdevDescription
         BdevModule.Lvol => "Logical Volume",
         BdevModule.Error => "Error Injection Disk",
         BdevModule.Split => "Split Disk",
+        BdevModule.Gpt => "GPT Disk",
         BdevModule.Raid => "Raid Volume",
         _ => module,
     };

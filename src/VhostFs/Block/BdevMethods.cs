@@ -117,7 +117,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         var parameters = new RpcParameters(call, s_wrong);
         RegisteredBdev bdev = Find(parameters.Text("name"));
         parameters.End();
-        await bdevs.Examine(bdev);
+        await bdevs.ExamineAsync(bdev);
         return true;
     }
 

@@ -11,7 +11,7 @@ namespace VhostFs.Block;
 internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Notifications notifications)
 {
     /// <summary>Bdevs on one another: a request goes down through all of them, on one stack.</summary>
-    public const int MaxDepth = 16;
+    private const int MaxDepth = 16;
 
     private readonly List<RegisteredBdev> _bdevs = [];
     private TaskCompletionSource _added = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -23,8 +23,8 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
     /// <summary>Completes when there is one more.</summary>
     public Task Added => _added.Task;
 
-    /// <summary>Looks at a bdev that has appeared, and may make others of what it finds there.</summary>
-    public Func<RegisteredBdev, Task> Examine { get; set; } = static _ => Task.CompletedTask;
+    /// <summary>Who looks, one after the other, at a bdev that has appeared, and may make others of what is there; it is then used, and nobody after that one looks at it.</summary>
+    public List<Func<RegisteredBdev, Task>> Examiners { get; } = [];
 
     /// <summary>Every new bdev is examined. Without it only when a client asks: the bases of a raid1 hold what is on it, and it must not be found there.</summary>
     public bool ExaminesNew { get; set; } = true;
@@ -49,11 +49,22 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         return added;
     }
 
+    /// <summary>Something may be made on it.</summary>
+    public static bool IsFree(RegisteredBdev bdev) => bdev.User is null && bdev.Depth < MaxDepth;
+
+    /// <param name="failure">How the method answers; null: with the errno as code.</param>
     /// <exception cref="RpcException">Somebody uses it, or it stands on so many that nothing may stand on it.</exception>
-    public static void CheckFree(RegisteredBdev bdev)
+    public static void CheckFree(RegisteredBdev bdev, Func<Errno, string, RpcException>? failure = null)
     {
-        if (bdev.Depth >= MaxDepth) { throw RpcException.Of(Errno.ELOOP, $"bdev '{bdev.Name}' is the last of {MaxDepth} that stand on one another"); }
-        if (bdev.User is { } user) { throw RpcException.Of(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
+        if (bdev.Depth >= MaxDepth) { throw (failure ?? RpcException.Of)(Errno.ELOOP, $"bdev '{bdev.Name}' is the last of {MaxDepth} that stand on one another"); }
+        CheckUnused(bdev, failure);
+    }
+
+    /// <param name="failure">How the method answers; null: with the errno as code.</param>
+    /// <exception cref="RpcException">Somebody uses it.</exception>
+    public static void CheckUnused(RegisteredBdev bdev, Func<Errno, string, RpcException>? failure = null)
+    {
+        if (bdev.User is { } user) { throw (failure ?? RpcException.Of)(Errno.EPERM, $"bdev '{bdev.Name}' is used by {user}"); }
     }
 
     /// <exception cref="RpcException">A bdev cannot be called so.</exception>
@@ -116,7 +127,15 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         return added;
     }
 
-    public Task ExamineNewAsync(RegisteredBdev bdev) => ExaminesNew ? Examine(bdev) : Task.CompletedTask;
+    public Task ExamineNewAsync(RegisteredBdev bdev) => ExaminesNew ? ExamineAsync(bdev) : Task.CompletedTask;
+
+    public async Task ExamineAsync(RegisteredBdev bdev)
+    {
+        foreach (Func<RegisteredBdev, Task> examine in Examiners)
+        {
+            if (IsFree(bdev)) { await examine(bdev); }
+        }
+    }
 
     /// <summary>One that somebody else has made; its name and UUID are free.</summary>
     public void Present(RegisteredBdev bdev)
@@ -162,7 +181,7 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
 /// <summary>The words in the names of bdev RPCs.</summary>
 internal static class BdevModule
 {
-    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol", Split = "split", Raid = "raid", Crypto = "crypto";
+    public const string Malloc = "malloc", Null = "null", Aio = "aio", Uring = "uring", Delay = "delay", Error = "error", Passthru = "passthru", Lvol = "lvol", Gpt = "gpt", Split = "split", Raid = "raid", Crypto = "crypto";
 
     /// <summary>From configuration files only.</summary>
     public const string Volatile = "volatile";

@@ -23,8 +23,11 @@ internal class BdevUser(string name)
 }
 
 /// <summary>Bdevs that stand on another one, and go when it goes.</summary>
-internal sealed class BdevsAbove(BdevRegistry registry, IReadOnlyList<RegisteredBdev> bdevs) : BdevUser($"bdev {bdevs[0].Name}")
+/// <param name="isFoundByExamination">They come back when it is examined.</param>
+internal sealed class BdevsAbove(BdevRegistry registry, IReadOnlyList<RegisteredBdev> bdevs, bool isFoundByExamination = false) : BdevUser($"bdev {bdevs[0].Name}")
 {
+    public override bool IsFoundByExamination => isFoundByExamination;
+
     public IReadOnlyList<RegisteredBdev> Bdevs => bdevs;
 
     public override async Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev)

@@ -5,18 +5,21 @@ using VhostFs.VhostUser;
 namespace VhostFs.Block;
 
 /// <summary>A bdev as a controller: vhost-user-blk. Lives on the reactor of its bdev.</summary>
-/// <remarks>When the bdev is deleted the controller stays, and the guest's requests fail from then on.</remarks>
+/// <remarks>Several VMs may be connected, each with a device of its own on the same bdev: a shared disk. When the bdev is deleted the controller stays, and the guest's requests fail from then on.</remarks>
 internal sealed class BlkController : VhostController
 {
     public const string Transport = "vhost_user_blk";
 
+    /// <summary>Each may have 256 queues, as many pairs of descriptors, and 509 pieces of memory: what one socket can cost this process is bounded by it.</summary>
+    private const int MaxSessions = 8;
+
     private readonly bool _isReadOnly;
     private RegisteredBdev? _bdev; // null: it was deleted under the controller
     private IBdev _served;
-    private VhostUserBlkDevice? _device; // of the last connection
+    private readonly List<VhostUserDevice> _devices = []; // of those who are connected
 
     public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
-        : base(name, bdev.Reactor, socketPath, log)
+        : base(name, bdev.Reactor, socketPath, log, MaxSessions)
     {
         _bdev = bdev;
         _served = bdev.Served;
@@ -36,18 +39,26 @@ internal sealed class BlkController : VhostController
         if (_bdev is { } bdev) { bdev.User = null; }
     }
 
-    public override IEnumerable<JsonObject> SavedCalls(string mask) => _bdev is null
+    protected override IEnumerable<JsonObject> SavedCreation(string mask) => _bdev is null
         ? []
         : [SavedCall.Of("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = _bdev.Name, ["cpumask"] = mask, ["readonly"] = _isReadOnly })];
 
-    protected override VhostUserDevice NewDevice() => _device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
+    protected override VhostUserDevice NewDevice()
+    {
+        var device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
+        _devices.Add(device);
+        return device;
+    }
+
+    protected override void OnSessionEnded(VhostUserDevice device) => _devices.Remove(device);
 
     private async Task LetGoAsync(RegisteredBdev bdev)
     {
         await Reactor.InvokeAsync(async () =>
         {
             _served = new GoneBdev(bdev.Bdev);
-            return _device is null || await _device.ReplaceBdevAsync(_served);
+            foreach (VhostUserBlkDevice device in _devices.Cast<VhostUserBlkDevice>().ToArray()) { await device.ReplaceBdevAsync(_served); }
+            return true;
         });
         _bdev = null;
     }

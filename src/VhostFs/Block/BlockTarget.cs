@@ -25,7 +25,7 @@ internal sealed class BlockTarget
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
     /// <param name="socketDirectory">Where controllers' sockets appear under their names.</param>
     /// <param name="stop">A client asks this process to end, as the signal of this name would.</param>
-    public BlockTarget(IReadOnlyList<Reactor.Reactor> reactors, string socketDirectory, Log log, Action<string> stop)
+    public BlockTarget(IReadOnlyList<Reactor.Reactor> reactors, NodeCaches nodeCaches, string socketDirectory, Log log, Action<string> stop)
     {
         _bdevs = new BdevRegistry(reactors, _notifications);
         _bdevMethods = new BdevMethods(_bdevs, _turn);
@@ -33,11 +33,12 @@ internal sealed class BlockTarget
         _cryptoMethods = new CryptoMethods(_bdevs, _turn);
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
-        _lvolMethods = new LvolMethods(_bdevs, _turn, log);
+        _bdevs.Examiners.Add(new GptPartitions(_bdevs, log).ExamineAsync);
+        _lvolMethods = new LvolMethods(_bdevs, _turn, nodeCaches, log);
         _controllers = new VhostControllers(reactors, _notifications, socketDirectory);
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
         _scsiMethods = new ScsiMethods(_bdevs, _controllers, _turn, log);
-        _fsMethods = new FsMethods(_bdevs, _controllers, _turn, log);
+        _fsMethods = new FsMethods(_bdevs, _controllers, _turn, nodeCaches, log);
         var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["accel"] = _cryptoMethods.SavedCalls, ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
         _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
     }

@@ -39,18 +39,18 @@ internal sealed class CryptoMethods(BdevRegistry bdevs, ControlTurn turn)
         string name = parameters.Text("name"), cipher = parameters.Text("cipher"), key = parameters.Text("key"), key2 = parameters.Text("key2");
         string tweakMode = parameters.OptionalText("tweak_mode") ?? "SIMPLE_LBA";
         parameters.End();
-        if (!cipher.Equals(Cipher, StringComparison.OrdinalIgnoreCase)) { throw Failure($"there is no cipher '{cipher}'; there is {Cipher}"); }
-        if (tweakMode != "SIMPLE_LBA") { throw Failure($"there is no tweak mode '{tweakMode}'; there is SIMPLE_LBA"); }
-        if (_keys.ContainsKey(name) || name.Length == 0) { throw Failure($"there is a key '{name}' already, or it has no name"); }
+        if (!cipher.Equals(Cipher, StringComparison.OrdinalIgnoreCase)) { throw RpcException.InvalidParams(Errno.EINVAL, $"there is no cipher '{cipher}'; there is {Cipher}"); }
+        if (tweakMode != "SIMPLE_LBA") { throw RpcException.InvalidParams(Errno.EINVAL, $"there is no tweak mode '{tweakMode}'; there is SIMPLE_LBA"); }
+        if (_keys.ContainsKey(name) || name.Length == 0) { throw RpcException.InvalidParams(Errno.EINVAL, $"there is a key '{name}' already, or it has no name"); }
         var made = new CryptoKey(name, Bytes(key), Bytes(key2));
-        if (made.Problem is { } problem) { throw Failure(problem); }
+        if (made.Problem is { } problem) { throw RpcException.InvalidParams(Errno.EINVAL, problem); }
         _keys.Add(name, made);
         return Task.FromResult<object?>(true);
 
         static byte[] Bytes(string hex)
         {
             try { return Convert.FromHexString(hex); }
-            catch (FormatException) { throw Failure("a key is written in hexadecimal digits"); }
+            catch (FormatException) { throw RpcException.InvalidParams(Errno.EINVAL, "a key is written in hexadecimal digits"); }
         }
     }
 
@@ -101,8 +101,6 @@ internal sealed class CryptoMethods(BdevRegistry bdevs, ControlTurn turn)
     }
 
     private CryptoKey FindKey(string name) => _keys.GetValueOrDefault(name) ?? throw RpcException.Of(Errno.ENOENT, $"there is no key '{name}'; accel_crypto_key_create makes one");
-
-    private static RpcException Failure(string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(Errno.EINVAL), reason);
 
     private sealed class CryptoKey(string name, byte[] dataKey, byte[] tweakKey)
     {

@@ -27,7 +27,7 @@ internal sealed class FsController : VhostController
     public override (string Kind, object Details) Backend =>
         ("fs", new Dictionary<string, object> { ["volume"] = Volume, ["tag"] = _tag, ["options"] = FuseSection.Write(_wishes) });
 
-    public override IEnumerable<JsonObject> SavedCalls(string mask) =>
+    protected override IEnumerable<JsonObject> SavedCreation(string mask) =>
         [SavedCall.Of("vhost_create_fs_controller", new JsonObject { ["ctrlr"] = Name, ["volume"] = Volume, ["tag"] = _tag, ["options"] = FuseSection.Write(_wishes) })];
 
     public override async Task StopAsync()
@@ -38,5 +38,5 @@ internal sealed class FsController : VhostController
 
     protected override VhostUserDevice? NewDevice() => _exported.Begin();
 
-    protected override void OnSessionEnded() => _exported.End();
+    protected override void OnSessionEnded(VhostUserDevice device) => _exported.End();
 }

@@ -9,15 +9,13 @@ using VhostFs.Rpc;
 namespace VhostFs.Block;
 
 /// <summary>Pools of file systems, their volumes, and the controllers that show them to VMs: fs_* and vhost_create_fs_controller. None of them is SPDK's; errors are as its bdev methods have them.</summary>
-internal sealed class FsMethods(BdevRegistry bdevs, VhostControllers controllers, ControlTurn turn, Log log)
+internal sealed class FsMethods(BdevRegistry bdevs, VhostControllers controllers, ControlTurn turn, NodeCaches nodeCaches, Log log)
 {
-    private const long NodeCacheBytes = 64L << 20; // of all pools on a reactor that clients have opened
     private const ulong MaxMiB = long.MaxValue >> 20;
 
     private static readonly RpcRefusal s_wrong = new(RpcErrorCode.InvalidParams, RpcException.Text(Errno.EINVAL));
 
     private readonly List<RegisteredPool> _pools = [];
-    private readonly Dictionary<Reactor.Reactor, NodeCache> _nodeCaches = [];
 
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
@@ -59,8 +57,7 @@ internal sealed class FsMethods(BdevRegistry bdevs, VhostControllers controllers
         BdevRegistry.CheckFree(below);
         if (name.Length == 0 || name.Contains('/', StringComparison.Ordinal)) { throw RpcException.Of(Errno.EINVAL, $"'{name}' is no name for a pool: no '/', and at least one character"); }
         if (_pools.Exists(p => p.Name == name)) { throw RpcException.Of(Errno.EEXIST, $"there is a pool '{name}' already"); }
-        if (!_nodeCaches.TryGetValue(below.Reactor, out NodeCache? cache)) { _nodeCaches.Add(below.Reactor, cache = new NodeCache(NodeCacheBytes)); }
-        var options = new PoolOptions { NodeCache = cache, Report = line => log.Warn($"pool {name}", line) };
+        var options = new PoolOptions { NodeCache = nodeCaches[below.Reactor], Report = line => log.Warn($"pool {name}", line) };
         OpenResult<PoolHost> opened = await below.Reactor.InvokeAsync(() => PoolHost.OpenOnAsync(name, below.Bdev, creates ? new FormatOptions { ClusterBytes = clusterBytes } : null, options));
         if (opened.Value is not { } host) { throw RpcException.Of(Errno.EINVAL, opened.Error!); }
         var pool = new RegisteredPool(host, below.Reactor, below);

@@ -1,5 +1,6 @@
 using VhostFs.Blobstore;
 using VhostFs.Fuse;
+using VhostFs.Hosting;
 using VhostFs.Linux;
 using VhostFs.Lvol;
 using VhostFs.Rpc;
@@ -10,23 +11,23 @@ namespace VhostFs.Block;
 internal sealed class LvolMethods
 {
     private const long MiB = 1 << 20;
-    private const long NodeCacheBytes = 64L << 20; // of all stores on a reactor
 
     private static readonly RpcRefusal s_wrong = new(RpcErrorCode.InternalError, "spdk_json_decode_object failed");
     private static readonly Dictionary<string, string> s_clearMethods = new(StringComparer.Ordinal) { ["none"] = "", ["unmap"] = "", ["write_zeroes"] = "" };
 
     private readonly BdevRegistry _bdevs;
     private readonly ControlTurn _turn;
+    private readonly NodeCaches _nodeCaches;
     private readonly Log _log;
     private readonly List<RegisteredStore> _stores = [];
-    private readonly Dictionary<Reactor.Reactor, NodeCache> _nodeCaches = [];
 
-    public LvolMethods(BdevRegistry bdevs, ControlTurn turn, Log log)
+    public LvolMethods(BdevRegistry bdevs, ControlTurn turn, NodeCaches nodeCaches, Log log)
     {
         _bdevs = bdevs;
         _turn = turn;
+        _nodeCaches = nodeCaches;
         _log = log;
-        bdevs.Examine = ExamineAsync;
+        bdevs.Examiners.Add(ExamineAsync);
     }
 
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
@@ -51,12 +52,11 @@ internal sealed class LvolMethods
         if (parameters.OptionalText("clear_method") is not null) { parameters.Choice("clear_method", s_clearMethods); }
         parameters.Ignore("num_md_pages_per_cluster_ratio", "md_page_size");
         parameters.End();
-        RegisteredBdev below = _bdevs.Find(bdevName) ?? throw Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'");
-        if (below.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
-        if (below.Depth >= BdevRegistry.MaxDepth) { throw Failure(Errno.ELOOP, $"bdev '{bdevName}' is the last of {BdevRegistry.MaxDepth} that stand on one another"); }
-        if (_stores.Exists(s => s.Store.Name == name)) { throw Failure(Errno.EEXIST, $"there is a store '{name}' already"); }
+        RegisteredBdev below = _bdevs.Find(bdevName) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no bdev '{bdevName}'");
+        BdevRegistry.CheckFree(below, RpcException.InvalidParams);
+        if (_stores.Exists(s => s.Store.Name == name)) { throw RpcException.InvalidParams(Errno.EEXIST, $"there is a store '{name}' already"); }
         OpenResult<LvolStore> made = await below.Reactor.InvokeAsync(() => LvolStore.FormatAsync(below.Bdev, name, clusterBytes, Options(below)));
-        if (made.Value is not { } store) { throw Failure(Errno.EINVAL, made.Error!); }
+        if (made.Value is not { } store) { throw RpcException.InvalidParams(Errno.EINVAL, made.Error!); }
         Add(new RegisteredStore(this, store, below));
         return store.Uuid.ToString();
     }
@@ -66,7 +66,7 @@ internal sealed class LvolMethods
         var parameters = new RpcParameters(call, s_wrong);
         RegisteredStore store = FindStore(parameters, "uuid");
         parameters.End();
-        if (BdevsOf(store).FirstOrDefault(b => b.User is not null) is { } used) { throw Failure(Errno.EBUSY, $"logical volume '{used.Alias}' is used by {used.User}"); }
+        if (BdevsOf(store).FirstOrDefault(b => b.User is not null) is { } used) { throw RpcException.InvalidParams(Errno.EBUSY, $"logical volume '{used.Alias}' is used by {used.User}"); }
         Check(await CloseAsync(store, store.Store.DestroyAsync), $"the store '{store.Store.Name}' cannot be deleted");
         return true;
     }
@@ -77,8 +77,8 @@ internal sealed class LvolMethods
         string oldName = parameters.Text("old_name"), newName = parameters.Text("new_name");
         parameters.End();
         RegisteredStore store = _stores.Find(s => s.Store.Name == oldName) ?? throw RpcException.Of(Errno.ENODEV, NoSuchStore(oldName));
-        if (LvolStore.NameError(newName) is { } error) { throw Failure(Errno.EINVAL, error); }
-        if (_stores.Exists(s => s.Store.Name == newName)) { throw Failure(Errno.EEXIST, $"there is a store '{newName}' already"); }
+        if (LvolStore.NameError(newName) is { } error) { throw RpcException.InvalidParams(Errno.EINVAL, error); }
+        if (_stores.Exists(s => s.Store.Name == newName)) { throw RpcException.InvalidParams(Errno.EEXIST, $"there is a store '{newName}' already"); }
         Check(await store.Below.Reactor.InvokeAsync(() => store.Store.RenameAsync(newName)), $"store '{oldName}' cannot be renamed");
         return true;
     }
@@ -110,9 +110,9 @@ internal sealed class LvolMethods
         if (parameters.OptionalText("clear_method") is not null) { parameters.Choice("clear_method", s_clearMethods); }
         RegisteredStore store = FindStore(parameters, "uuid");
         parameters.End();
-        if (LvolStore.NameError(name) is { } error) { throw Failure(Errno.EINVAL, error); }
-        if (sizeMiB == 0) { throw Failure(Errno.EINVAL, "a volume has a size"); }
-        if (store.Store.Lvols.Any(l => l.Name == name)) { throw Failure(Errno.EEXIST, $"there is a volume '{store.Store.Name}/{name}' already"); }
+        if (LvolStore.NameError(name) is { } error) { throw RpcException.InvalidParams(Errno.EINVAL, error); }
+        if (sizeMiB == 0) { throw RpcException.InvalidParams(Errno.EINVAL, "a volume has a size"); }
+        if (store.Store.Lvols.Any(l => l.Name == name)) { throw RpcException.InvalidParams(Errno.EEXIST, $"there is a volume '{store.Store.Name}/{name}' already"); }
         FsResult<Lvol.Lvol> made = await store.Below.Reactor.InvokeAsync(() => store.Store.CreateAsync(name, RoundUp((long)sizeMiB * MiB, store), isThin));
         Check(made.Errno, $"volume '{name}' of {sizeMiB} MiB cannot be made");
         Present(store, made.Value);
@@ -139,7 +139,7 @@ internal sealed class LvolMethods
         (RegisteredStore store, Lvol.Lvol lvol, RegisteredBdev bdev) = Find(parameters.Text("old_name"));
         string newName = parameters.Text("new_name");
         parameters.End();
-        if (LvolStore.NameError(newName) is { } error) { throw Failure(Errno.EINVAL, error); }
+        if (LvolStore.NameError(newName) is { } error) { throw RpcException.InvalidParams(Errno.EINVAL, error); }
         Check(await store.Below.Reactor.InvokeAsync(() => store.Store.RenameAsync(lvol, newName)), $"volume '{bdev.Alias}' cannot be renamed to '{newName}'");
         return true;
     }
@@ -192,10 +192,10 @@ internal sealed class LvolMethods
         return shown;
     }
 
-    /// <summary>A bdev has appeared: a store that is on it appears with its volumes, as with SPDK's.</summary>
+    /// <summary>A bdev has appeared that nobody uses: a store that is on it appears with its volumes, as with SPDK's.</summary>
     private async Task ExamineAsync(RegisteredBdev bdev)
     {
-        if (bdev.User is not null || bdev.Bdev is LvolBdev || bdev.Depth >= BdevRegistry.MaxDepth) { return; }
+        if (bdev.Bdev is LvolBdev) { return; }
         OpenResult<LvolStore> opened = await bdev.Reactor.InvokeAsync(() => LvolStore.OpenAsync(bdev.Bdev, Options(bdev)));
         if (opened.Error is { } error) { _log.Warn($"bdev {bdev.Name}", $"the pool on it is not opened: {error}"); }
         if (opened.Value is not { } store) { return; }
@@ -265,11 +265,7 @@ internal sealed class LvolMethods
 
     private static bool IsOf(RegisteredBdev bdev, RegisteredStore store) => store.Store.Lvols.Any(l => ReferenceEquals(l.Bdev, bdev.Bdev));
 
-    private PoolOptions Options(RegisteredBdev below)
-    {
-        if (!_nodeCaches.TryGetValue(below.Reactor, out NodeCache? cache)) { _nodeCaches.Add(below.Reactor, cache = new NodeCache(NodeCacheBytes)); }
-        return new PoolOptions { NodeCache = cache, Report = line => _log.Warn($"bdev {below.Name}", line) };
-    }
+    private PoolOptions Options(RegisteredBdev below) => new() { NodeCache = _nodeCaches[below.Reactor], Report = line => _log.Warn($"bdev {below.Name}", line) };
 
     /// <summary>By UUID or by name: one of them, and not both.</summary>
     private RegisteredStore FindStore(RpcParameters parameters, string uuidName)
@@ -292,10 +288,8 @@ internal sealed class LvolMethods
 
     private static void Check(Errno errno, string reason)
     {
-        if (errno != Errno.None) { throw Failure(errno, reason); }
+        if (errno != Errno.None) { throw RpcException.InvalidParams(errno, reason); }
     }
-
-    private static RpcException Failure(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(errno), reason);
 
     /// <summary>The user of the bdev that it is on. While one of its volumes is used it does not let go; else it is closed, goes with its volumes when the bdev is deleted, and comes back with it.</summary>
     private sealed class RegisteredStore(LvolMethods methods, LvolStore store, RegisteredBdev below) : BdevUser("")

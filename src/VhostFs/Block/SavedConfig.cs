@@ -14,16 +14,18 @@ internal static class SavedConfig
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException) { return $"{path} cannot be read: {e.Message}"; }
         using (document)
         {
-            int made = 0;
+            int made = 0, index = 0;
             foreach ((string method, JsonElement parameters) in Calls(document.RootElement))
             {
+                index++;
                 if (!methods.TryGetValue(method, out RpcMethod? known))
                 {
                     log.Warn("rpc", $"{path}: {method} is not known here, and left out");
                     continue;
                 }
                 try { await known(new RpcCall(method, parameters, null)); }
-                catch (RpcException e) { return $"{path}: {method} {parameters}: {e.Message}{(e.Reason.Length > 0 ? $" ({e.Reason})" : "")}"; }
+                // Which call, and not its parameters: there may be keys among them.
+                catch (RpcException e) { return $"{path}: call {index}, {method}: {e.Message}{(e.Reason.Length > 0 ? $" ({e.Reason})" : "")}"; }
                 made++;
             }
             log.Info("rpc", $"{path}: {made} calls made");

@@ -65,7 +65,7 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         }
     }
 
-    public override IEnumerable<JsonObject> SavedCalls(string mask)
+    protected override IEnumerable<JsonObject> SavedCreation(string mask)
     {
         // Its targets are there before a VM can look.
         yield return SavedCall.Of("vhost_create_scsi_controller", new JsonObject { ["ctrlr"] = Name, ["cpumask"] = mask, ["delay"] = true });

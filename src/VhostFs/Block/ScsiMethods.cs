@@ -43,7 +43,7 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
         var parameters = new RpcParameters(call, s_wrong);
         ScsiController controller = Find(parameters.Text("ctrlr"));
         parameters.End();
-        if (!controller.IsDelayed) { throw VhostControllers.Failure(Errno.EALREADY, $"controller '{controller.Name}' is started already"); }
+        if (!controller.IsDelayed) { throw RpcException.InvalidParams(Errno.EALREADY, $"controller '{controller.Name}' is started already"); }
         await VhostControllers.ListenAsync(controller);
         controller.IsDelayed = false;
         return true;
@@ -56,11 +56,11 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
         int wanted = parameters.Integer("scsi_target_num");
         string bdevName = parameters.Text("bdev_name");
         parameters.End();
-        int number = wanted >= 0 ? wanted : controller.FirstFree ?? throw VhostControllers.Failure(Errno.ENOSPC, $"controller '{controller.Name}' has {ScsiTargets.Count} targets, which is all it can have");
+        int number = wanted >= 0 ? wanted : controller.FirstFree ?? throw RpcException.InvalidParams(Errno.ENOSPC, $"controller '{controller.Name}' has {ScsiTargets.Count} targets, which is all it can have");
         CheckNumber(number);
-        if (controller.HasTarget(number)) { throw VhostControllers.Failure(Errno.EEXIST, $"controller '{controller.Name}' has a target {number} already"); }
-        if (bdevs.Find(bdevName) is not { } bdev) { throw VhostControllers.Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
-        if (bdev.User is { } user) { throw VhostControllers.Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
+        if (controller.HasTarget(number)) { throw RpcException.InvalidParams(Errno.EEXIST, $"controller '{controller.Name}' has a target {number} already"); }
+        if (bdevs.Find(bdevName) is not { } bdev) { throw RpcException.InvalidParams(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
+        BdevRegistry.CheckUnused(bdev, RpcException.InvalidParams);
         await controller.AddAsync(number, bdev);
         return number;
     }
@@ -72,20 +72,20 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
         int number = parameters.Integer("scsi_target_num");
         parameters.End();
         CheckNumber(number);
-        if (!controller.HasTarget(number)) { throw VhostControllers.Failure(Errno.ENODEV, $"controller '{controller.Name}' has no target {number}"); }
+        if (!controller.HasTarget(number)) { throw RpcException.InvalidParams(Errno.ENODEV, $"controller '{controller.Name}' has no target {number}"); }
         await controller.RemoveAsync(number);
         return true;
     }
 
     private static void CheckNumber(int number)
     {
-        if (number is < 0 or >= ScsiTargets.Count) { throw VhostControllers.Failure(Errno.EINVAL, $"there is no target {number}; a controller has targets 0 to {ScsiTargets.Count - 1}"); }
+        if (number is < 0 or >= ScsiTargets.Count) { throw RpcException.InvalidParams(Errno.EINVAL, $"there is no target {number}; a controller has targets 0 to {ScsiTargets.Count - 1}"); }
     }
 
     private ScsiController Find(string name) => controllers.Find(name) switch
     {
         ScsiController scsi => scsi,
-        null => throw VhostControllers.Failure(Errno.ENODEV, $"there is no controller '{name}'"),
-        _ => throw VhostControllers.Failure(Errno.EINVAL, $"controller '{name}' is a block device and has no targets"),
+        null => throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'"),
+        _ => throw RpcException.InvalidParams(Errno.EINVAL, $"controller '{name}' is a block device and has no targets"),
     };
 }

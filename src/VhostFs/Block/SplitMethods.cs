@@ -34,8 +34,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         if (count == 0) { throw Failure(Errno.EINVAL, "there must be a split"); }
         if (bdevs.Find(baseName) is not { } below) { throw Failure(Errno.ENODEV, $"there is no bdev '{baseName}'"); }
         if (SplitsOf(below) is not null) { throw Failure(Errno.EEXIST, $"bdev '{below.Name}' is split already"); }
-        if (below.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{below.Name}' is used by {user}"); }
-        if (below.Depth >= BdevRegistry.MaxDepth) { throw Failure(Errno.ELOOP, $"bdev '{below.Name}' is the last of {BdevRegistry.MaxDepth} that stand on one another"); }
+        BdevRegistry.CheckFree(below, Failure);
         long sizeBytes = sizeMiB > 0 ? sizeMiB * MiB : below.Bdev.SizeBytes / count & -(long)below.Bdev.BlockSize;
         if (sizeBytes == 0 || sizeBytes > below.Bdev.SizeBytes) { throw Failure(Errno.EINVAL, $"bdev '{below.Name}' has {below.Bdev.SizeBytes} bytes: too few"); }
         long fitting = Math.Min(count, below.Bdev.SizeBytes / sizeBytes); // as with SPDK, no more than fit
@@ -49,12 +48,10 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         var parameters = new RpcParameters(call, s_wrong);
         string baseName = parameters.Text("base_bdev");
         parameters.End();
-        if (bdevs.Find(baseName) is not { } below || SplitsOf(below) is not { } splits) { throw Failure(Errno.ENOENT, $"there is no bdev '{baseName}' that is split"); }
-        if (await splits.FindRefusalAsync(below) is { } refusal) { throw Failure(Errno.EBUSY, $"a split of '{below.Name}' is used by {refusal}; delete that first"); }
+        if (bdevs.Find(baseName) is not { } below || SplitsOf(below) is not { } splits) { throw RpcException.InvalidParams(Errno.ENOENT, $"there is no bdev '{baseName}' that is split"); }
+        if (await splits.FindRefusalAsync(below) is { } refusal) { throw RpcException.InvalidParams(Errno.EBUSY, $"a split of '{below.Name}' is used by {refusal}; delete that first"); }
         await splits.LetGoAsync(below);
         return true;
-
-        static RpcException Failure(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(errno), reason);
     }
 
     private async Task<List<RegisteredBdev>> SplitAsync(RpcCall call, RegisteredBdev below, long sizeBytes, int count)

@@ -10,14 +10,16 @@ namespace VhostFs.Block;
 internal abstract class VhostController
 {
     private readonly VhostUserServer _server;
+    private readonly CallCoalescing _coalescing = new();
 
-    protected VhostController(string name, Reactor.Reactor reactor, string socketPath, Log log)
+    /// <param name="maxSessions">VMs that may be connected at the same time.</param>
+    protected VhostController(string name, Reactor.Reactor reactor, string socketPath, Log log, int maxSessions = 1)
     {
         Name = name;
         Reactor = reactor;
         SocketPath = socketPath;
         Write = (level, message) => VhostLogLines.Write(log, $"controller {name}", name, level, message);
-        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath }, NewDevice, Write);
+        _server = new VhostUserServer(new VhostUserServerOptions { Name = name, SocketPath = socketPath, MaxSessions = maxSessions, Coalescing = _coalescing }, NewDevice, Write);
         _server.SessionEnded += OnSessionEnded;
     }
 
@@ -37,20 +39,42 @@ internal abstract class VhostController
 
     public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
 
-    /// <summary>Requests under way finish; then the connection ends, the socket goes away, and its bdevs are free.</summary>
+    /// <summary>Requests under way finish; then the connections end, the socket goes away, and its bdevs are free.</summary>
     public virtual Task StopAsync() => Reactor.InvokeAsync(_server.StopAsync);
 
-    /// <summary>Null: nobody is connected.</summary>
-    public Task<VhostUserSessionState?> SessionAsync() => OnReactorAsync(() => _server.SessionState);
+    /// <summary>Of the VMs that are connected.</summary>
+    public Task<IReadOnlyList<VhostUserSessionState>> SessionsAsync() => OnReactorAsync(() => _server.SessionStates);
+
+    /// <summary>How long calls are held back at most, and above which rate (<see cref="CallCoalescing"/>). As the last client has set them.</summary>
+    public (uint DelayBaseUs, uint IopsThreshold) Coalescing { get; private set; } = (0, 60_000);
+
+    public async Task SetCoalescingAsync(uint delayBaseUs, uint iopsThreshold)
+    {
+        await OnReactorAsync(() =>
+        {
+            _coalescing.DelayBaseNs = delayBaseUs * 1000L;
+            _coalescing.IopsThreshold = iopsThreshold;
+            return true;
+        });
+        Coalescing = (delayBaseUs, iopsThreshold);
+    }
 
     /// <summary>The calls that make it again as it is now.</summary>
     /// <param name="mask">Of where it runs.</param>
-    public abstract IEnumerable<JsonObject> SavedCalls(string mask);
+    public IEnumerable<JsonObject> SavedCalls(string mask)
+    {
+        JsonObject[] made = [.. SavedCreation(mask)];
+        return Coalescing.DelayBaseUs == 0 || made.Length == 0 ? made : made.Append(SavedCall.Of("vhost_controller_set_coalescing",
+            new JsonObject { ["ctrlr"] = Name, ["delay_base_us"] = Coalescing.DelayBaseUs, ["iops_threshold"] = Coalescing.IopsThreshold }));
+    }
+
+    /// <summary>What makes it, and all that belongs to its kind alone. None: it cannot be made again.</summary>
+    protected abstract IEnumerable<JsonObject> SavedCreation(string mask);
 
     /// <summary>The device of a new connection; null: it is refused.</summary>
     protected abstract VhostUserDevice? NewDevice();
 
-    protected virtual void OnSessionEnded()
+    protected virtual void OnSessionEnded(VhostUserDevice device)
     {
     }
 

@@ -17,14 +17,14 @@ internal sealed class VhostControllers(IReadOnlyList<Reactor.Reactor> reactors, 
     /// <exception cref="RpcException">There can be none.</exception>
     public string SocketPathOf(string name)
     {
-        if (name.Length == 0 || name is "." or ".." || name.Contains('/', StringComparison.Ordinal)) { throw Failure(Errno.EINVAL, $"'{name}' cannot be the name of a socket"); }
+        if (name.Length == 0 || name is "." or ".." || name.Contains('/', StringComparison.Ordinal)) { throw RpcException.InvalidParams(Errno.EINVAL, $"'{name}' cannot be the name of a socket"); }
         return Path.Combine(socketDirectory, name);
     }
 
     /// <exception cref="RpcException">There is one.</exception>
     public void CheckNew(string name)
     {
-        if (Find(name) is not null) { throw Failure(Errno.EEXIST, $"there is a controller '{name}' already"); }
+        if (Find(name) is not null) { throw RpcException.InvalidParams(Errno.EEXIST, $"there is a controller '{name}' already"); }
     }
 
     /// <summary>The reactors that a client names; all of them where it names none.</summary>
@@ -33,8 +33,8 @@ internal sealed class VhostControllers(IReadOnlyList<Reactor.Reactor> reactors, 
     {
         if (cpumask is null) { return reactors; }
         ulong all = reactors.Count >= 64 ? ulong.MaxValue : (1UL << reactors.Count) - 1;
-        if (!CpuMask.TryParse(cpumask, out ulong mask)) { throw Failure(Errno.EINVAL, $"'{cpumask}' is no cpumask; write for example 0x1 or [0]"); }
-        if ((mask & ~all) != 0) { throw Failure(Errno.EINVAL, $"cpumask '{cpumask}' names reactors that there are not; the mask of all is 0x{all:x}"); }
+        if (!CpuMask.TryParse(cpumask, out ulong mask)) { throw RpcException.InvalidParams(Errno.EINVAL, $"'{cpumask}' is no cpumask; write for example 0x1 or [0]"); }
+        if ((mask & ~all) != 0) { throw RpcException.InvalidParams(Errno.EINVAL, $"cpumask '{cpumask}' names reactors that there are not; the mask of all is 0x{all:x}"); }
         return [.. reactors.Where((_, i) => i < 64 && (mask & (1UL << i)) != 0)];
     }
 
@@ -53,7 +53,7 @@ internal sealed class VhostControllers(IReadOnlyList<Reactor.Reactor> reactors, 
     public static async Task ListenAsync(VhostController controller)
     {
         Errno started = await controller.StartAsync();
-        if (started != Errno.None) { throw Failure(started, $"cannot listen on {controller.SocketPath}: {started}"); }
+        if (started != Errno.None) { throw RpcException.InvalidParams(started, $"cannot listen on {controller.SocketPath}: {started}"); }
     }
 
     public async Task RemoveAsync(VhostController controller)
@@ -69,7 +69,4 @@ internal sealed class VhostControllers(IReadOnlyList<Reactor.Reactor> reactors, 
         await Task.WhenAll(_controllers.Select(c => c.StopAsync()));
         _controllers.Clear();
     }
-
-    /// <summary>As SPDK answers here: one code, and the errno's text.</summary>
-    public static RpcException Failure(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, RpcException.Text(errno), reason);
 }

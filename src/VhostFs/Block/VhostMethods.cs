@@ -8,6 +8,12 @@ namespace VhostFs.Block;
 /// <summary>The vhost_* methods of SPDK's vhost target: those for every controller, and for block devices. All their errors have one code, and the errno is in the message.</summary>
 internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controllers, ControlTurn turn, Log log)
 {
+    /// <summary>A second; SPDK's bound depends on the processor's clock and is about as much.</summary>
+    private const uint MaxDelayBaseUs = 1_000_000;
+
+    /// <summary>SPDK's: one in the 10 ms over which it counts.</summary>
+    private const uint MinIopsThreshold = 100;
+
     /// <summary>A VM that has just ended may not have been noticed yet.</summary>
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -19,6 +25,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
     {
         ["vhost_create_blk_controller"] = turn.Whole(CreateAsync),
         ["vhost_get_controllers"] = turn.Whole(GetAsync),
+        ["vhost_controller_set_coalescing"] = turn.Whole(SetCoalescingAsync),
         ["vhost_delete_controller"] = DeleteAsync,
     };
 
@@ -32,12 +39,12 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         bool isReadOnly = parameters.Flag("readonly");
         controllers.ReactorsOf(parameters.OptionalText("cpumask")); // a controller runs where its bdev does; the mask must name reactors that there are
         string transport = parameters.OptionalText("transport") ?? BlkController.Transport;
-        if (!transport.Equals(BlkController.Transport, StringComparison.OrdinalIgnoreCase)) { throw Failure(Errno.EINVAL, $"no transport '{transport}'; there is {BlkController.Transport}"); }
-        if (parameters.Flag("packed_ring")) { throw Failure(Errno.EOPNOTSUPP, "packed rings are not supported; leave packed_ring out"); }
+        if (!transport.Equals(BlkController.Transport, StringComparison.OrdinalIgnoreCase)) { throw RpcException.InvalidParams(Errno.EINVAL, $"no transport '{transport}'; there is {BlkController.Transport}"); }
+        if (parameters.Flag("packed_ring")) { throw RpcException.InvalidParams(Errno.EOPNOTSUPP, "packed rings are not supported; leave packed_ring out"); }
         string path = controllers.SocketPathOf(name);
-        if (bdevs.Find(bdevName) is not { } bdev) { throw Failure(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
+        if (bdevs.Find(bdevName) is not { } bdev) { throw RpcException.InvalidParams(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
         controllers.CheckNew(name);
-        if (bdev.User is { } user) { throw Failure(Errno.EPERM, $"bdev '{bdevName}' is used by {user}"); }
+        BdevRegistry.CheckUnused(bdev, RpcException.InvalidParams);
         var controller = new BlkController(name, bdev, path, isReadOnly, log);
         await controllers.AddAsync(controller);
         bdev.User = controller.User;
@@ -54,6 +61,18 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         return new[] { await DescribeAsync(controller) };
     }
 
+    private async Task<object?> SetCoalescingAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        VhostController controller = Find(parameters.Text("ctrlr"));
+        uint delayBaseUs = (uint)parameters.Number("delay_base_us", uint.MaxValue), iopsThreshold = (uint)parameters.Number("iops_threshold", uint.MaxValue);
+        parameters.End();
+        if (delayBaseUs > MaxDelayBaseUs) { throw RpcException.InvalidParams(Errno.EINVAL, $"a call is held back by {MaxDelayBaseUs} us at most"); }
+        if (iopsThreshold < MinIopsThreshold) { throw RpcException.InvalidParams(Errno.EINVAL, $"the threshold is {MinIopsThreshold} requests per second at least"); }
+        await controller.SetCoalescingAsync(delayBaseUs, iopsThreshold);
+        return true;
+    }
+
     private async Task<object?> DeleteAsync(RpcCall call)
     {
         var parameters = new RpcParameters(call, s_wrong);
@@ -61,7 +80,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         parameters.End();
         for (TimeSpan waited = TimeSpan.Zero; !await turn.RunAsync(() => TryDeleteAsync(name)); waited += s_look)
         {
-            if (waited >= s_patience) { throw Failure(Errno.EBUSY, $"a VM is connected to controller '{name}'; end it, or unplug the disk"); }
+            if (waited >= s_patience) { throw RpcException.InvalidParams(Errno.EBUSY, $"a VM is connected to controller '{name}'; end it, or unplug the disk"); }
             await Task.Delay(s_look);
         }
         return true;
@@ -69,39 +88,38 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
 
     private async Task<bool> TryDeleteAsync(string name)
     {
-        VhostController controller = controllers.Find(name) ?? throw Failure(Errno.ENODEV, $"there is no controller '{name}'");
-        if (controller.KeptBy is { } reason) { throw Failure(Errno.EBUSY, $"controller '{name}': {reason}"); }
-        if (await controller.SessionAsync() is not null) { return false; }
+        VhostController controller = Find(name);
+        if (controller.KeptBy is { } reason) { throw RpcException.InvalidParams(Errno.EBUSY, $"controller '{name}': {reason}"); }
+        if ((await controller.SessionsAsync()).Count > 0) { return false; }
         await controllers.RemoveAsync(controller);
         return true;
     }
 
+    private VhostController Find(string name) => controllers.Find(name) ?? throw RpcException.InvalidParams(Errno.ENODEV, $"there is no controller '{name}'");
+
     private async Task<Dictionary<string, object>> DescribeAsync(VhostController controller)
     {
-        object[] sessions = await controller.SessionAsync() is { } session ? [DescribeSession(controller, session)] : [];
+        IReadOnlyList<VhostUserSessionState> sessions = await controller.SessionsAsync();
         (string kind, object details) = controller.Backend;
         return new Dictionary<string, object>
         {
             ["ctrlr"] = controller.Name,
             ["cpumask"] = controllers.MaskOf(controller),
-            ["delay_base_us"] = 0,
-            ["iops_threshold"] = 60000,
+            ["delay_base_us"] = controller.Coalescing.DelayBaseUs,
+            ["iops_threshold"] = controller.Coalescing.IopsThreshold,
             ["socket"] = controller.SocketPath,
-            ["sessions"] = sessions,
+            ["sessions"] = sessions.Select(s => DescribeSession(controller, s)).ToArray(),
             ["backend_specific"] = new Dictionary<string, object> { [kind] = details },
         };
     }
 
-    // A controller has one session: it is always the first.
     private static Dictionary<string, object> DescribeSession(VhostController controller, VhostUserSessionState session) => new()
     {
-        ["vid"] = 0,
-        ["id"] = 0,
-        ["name"] = $"{controller.Name}s0",
+        ["vid"] = session.Slot,
+        ["id"] = session.Number,
+        ["name"] = $"{controller.Name}s{session.Slot}",
         ["started"] = session.Queues > 0,
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,
     };
-
-    private static RpcException Failure(Errno errno, string reason) => VhostControllers.Failure(errno, reason);
 }

@@ -44,6 +44,8 @@ internal sealed class ServeOptions
     private readonly Option<string> _socketDirectory = Declare.Text("--socket-dir", "directory", "Where the sockets of block devices appear that clients of the RPC socket make (default: the current directory)", "-S");
     private readonly Option<string> _rpcSocket = Declare.Text("--rpc-socket", "path", "Listen for JSON-RPC there (default: vhostfs/PID.sock in the runtime directory)", "-r");
 
+    private readonly Option<string> _allowedMethods = Declare.Text("--rpcs-allowed", "method,...", "Let clients of the RPC socket call these methods, and no others (default: all)", "--rpc-allow");
+
     private readonly Option<string> _savedConfig = Declare.Text("--json", "file", "Make the bdevs and controllers in this file, which a client has saved (rpc.py save_config)", "-c");
 
     public Argument<string?> ConfigPath { get; } = new("config.json") { Description = "Serve what this file describes", Arity = ArgumentArity.ZeroOrOne };
@@ -61,7 +63,7 @@ internal sealed class ServeOptions
     public void AddTo(Command command)
     {
         command.Arguments.Add(ConfigPath);
-        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _socketDirectory, _savedConfig, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
+        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _socketDirectory, _allowedMethods, _savedConfig, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
         // A mistyped option would be taken for the name of the file.
         ConfigPath.Validators.Add(result =>
         {
@@ -96,6 +98,7 @@ internal sealed class ServeOptions
         {
             LogLevel = level ?? config.LogLevel,
             RpcSocket = rpcSocket is null ? "" : Path.GetFullPath(rpcSocket),
+            AllowedMethods = parsed.GetValue(_allowedMethods)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
             SocketDirectory = Path.GetFullPath(socketDirectory ?? "."),
             SavedConfig = savedConfig is null ? "" : Path.GetFullPath(savedConfig),
             IsBlockTarget = isTarget,

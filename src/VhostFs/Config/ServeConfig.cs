@@ -23,6 +23,9 @@ internal sealed record ServeConfig
     /// <summary>Where to listen for JSON-RPC; empty: where processes of this host look; null: nowhere.</summary>
     public string? RpcSocket { get; init; }
 
+    /// <summary>The methods that clients may call; null: all.</summary>
+    public IReadOnlyList<string>? AllowedMethods { get; init; }
+
     /// <summary>Where the sockets of controllers that clients make appear.</summary>
     public string SocketDirectory { get; init; } = "";
 

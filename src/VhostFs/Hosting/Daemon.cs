@@ -13,7 +13,6 @@ namespace VhostFs.Hosting;
 internal sealed class Daemon
 {
     private const int RingEntries = 1024;
-    private const long NodeCacheBytes = 256L << 20; // per reactor
 
     /// <summary>How long requests may take to finish at the end. A disk that hangs must not keep the process.</summary>
     private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(20);
@@ -21,10 +20,10 @@ internal sealed class Daemon
     private readonly ServeConfig _config;
     private readonly Log _log;
     private readonly List<Reactor.Reactor> _reactors = [];
-    private readonly List<NodeCache> _nodeCaches = [];
     private readonly List<(PoolHost Host, Reactor.Reactor Reactor)> _pools = [];
     private readonly List<IServing> _serving = [];
     private readonly AttachedMounts _attached;
+    private NodeCaches? _nodeCaches;
     private BlockTarget? _block;
     private RpcServer? _control;
 
@@ -72,8 +71,8 @@ internal sealed class Daemon
             reactor.UnhandledException += e => _log.Error(name, $"a bug, please report it: {e}");
             reactor.Start();
             _reactors.Add(reactor);
-            _nodeCaches.Add(new NodeCache(NodeCacheBytes));
         }
+        _nodeCaches = new NodeCaches(_reactors);
         return true;
     }
 
@@ -84,7 +83,7 @@ internal sealed class Daemon
         {
             PoolConfig pool = _config.Pools[i];
             Reactor.Reactor reactor = _reactors[i % _reactors.Count];
-            var options = new PoolOptions { NodeCache = _nodeCaches[i % _reactors.Count], Report = line => _log.Warn($"pool {pool.Name}", line) };
+            var options = new PoolOptions { NodeCache = _nodeCaches![reactor], Report = line => _log.Warn($"pool {pool.Name}", line) };
             OpenResult<PoolHost> opened = await GuardAsync(() => reactor.InvokeAsync(() => PoolHost.OpenAsync(pool, _config.Bdevs, options, _log)), e => (OpenResult<PoolHost>)e);
             if (opened.Value is { } host) { _pools.Add((host, reactor)); }
             else { _log.Error($"pool {pool.Name}", $"{pool.Where}: {opened.Error}"); }
@@ -117,16 +116,21 @@ internal sealed class Daemon
         string? path = _config.RpcSocket.Length > 0 ? _config.RpcSocket : RuntimeDirectory.TryMakePath(out error);
         if (path is not null)
         {
-            _block = new BlockTarget(_reactors, _config.SocketDirectory, _log, stop);
+            _block = new BlockTarget(_reactors, _nodeCaches!, _config.SocketDirectory, _log, stop);
             foreach ((PoolHost host, Reactor.Reactor reactor) in _pools) { _block.AddPool(host, reactor); }
             var methods = new Dictionary<string, RpcMethod>(_block.Methods, StringComparer.Ordinal) { [AttachedMounts.Method] = _attached.AttachAsync };
+            if (_config.AllowedMethods?.FirstOrDefault(name => name != RpcServer.GetMethods && !methods.ContainsKey(name)) is { } unknown)
+            {
+                _log.Error("rpc", $"--rpcs-allowed: there is no method '{unknown}'{(Suggestion.Nearest(unknown, methods.Keys) is { } near ? $"; did you mean '{near}'?" : "")}");
+                return false;
+            }
             // Before anybody can ask: whoever connects finds everything there.
             if (_config.SavedConfig.Length > 0 && await SavedConfig.LoadAsync(_config.SavedConfig, methods, _log) is { } problem)
             {
                 _log.Error("rpc", problem);
                 return false;
             }
-            Errno started = RpcServer.Start(path, methods, _log, out _control);
+            Errno started = RpcServer.Start(path, methods, _log, out _control, _config.AllowedMethods);
             error = started == Errno.EADDRINUSE ? $"somebody listens on {path} already" : $"cannot listen on {path}: {started}";
         }
         if (_control is not null && isAskedFor) { _log.Info("rpc", $"listening on {path}"); }

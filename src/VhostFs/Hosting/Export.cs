@@ -56,7 +56,7 @@ internal sealed class Export : IServing
 
         var options = new VhostUserServerOptions { Name = Name, SocketPath = inherited is null ? _config.Socket : null, ListenFd = inherited };
         _server = new VhostUserServer(options, _volume.Begin, WriteLog);
-        _server.SessionEnded += _volume.End;
+        _server.SessionEnded += _ => _volume.End();
         Errno started = _server.Start();
         if (started != Errno.None)
         {

@@ -24,6 +24,9 @@ internal sealed class RpcException(int code, string message, string reason = "")
     /// <summary>As most of SPDK's methods put it: the errno as code, its text as message.</summary>
     public static RpcException Of(Errno errno, string reason) => new(-(int)errno, Text(errno), reason);
 
+    /// <summary>As SPDK's vhost_*, bdev_lvol_* and a few others put it: one code for all, and the errno's text.</summary>
+    public static RpcException InvalidParams(Errno errno, string reason) => new(RpcErrorCode.InvalidParams, Text(errno), reason);
+
     /// <summary>strerror(3).</summary>
     public static string Text(Errno errno) => Marshal.GetPInvokeErrorMessage((int)errno);
 }

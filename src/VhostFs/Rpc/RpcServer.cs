@@ -29,6 +29,7 @@ internal delegate Task<object?> RpcMethod(RpcCall call);
 internal sealed class RpcServer : IDisposable
 {
     public const int MaxConnections = 64;
+    public const string GetMethods = "rpc_get_methods";
     private const string Scope = "rpc";
 
     private readonly Dictionary<string, RpcMethod> _methods;
@@ -38,21 +39,23 @@ internal sealed class RpcServer : IDisposable
     private readonly HashSet<RpcStream> _connections = [];
     private bool _isStopping;
 
-    private RpcServer(string path, SafeFd listener, IReadOnlyDictionary<string, RpcMethod> methods, Log log)
+    private RpcServer(string path, SafeFd listener, IReadOnlyDictionary<string, RpcMethod> methods, IReadOnlyCollection<string>? allowed, Log log)
     {
         _path = path;
         _log = log;
-        _methods = new Dictionary<string, RpcMethod>(methods, StringComparer.Ordinal) { ["rpc_get_methods"] = _ => Task.FromResult<object?>(_methods!.Keys.Order(StringComparer.Ordinal)) };
+        _methods = new Dictionary<string, RpcMethod>(methods, StringComparer.Ordinal) { [GetMethods] = _ => Task.FromResult<object?>(_methods!.Keys.Order(StringComparer.Ordinal)) };
+        foreach (string name in _methods.Keys.Where(name => allowed?.Contains(name) == false).ToArray()) { _methods.Remove(name); }
         _listener = AsSocket(listener);
     }
 
     /// <summary>Listens on a socket of mode 0600. EADDRINUSE: somebody else does.</summary>
-    public static Errno Start(string path, IReadOnlyDictionary<string, RpcMethod> methods, Log log, out RpcServer? server)
+    /// <param name="allowed">For clients other methods are not there. Null: all are.</param>
+    public static Errno Start(string path, IReadOnlyDictionary<string, RpcMethod> methods, Log log, out RpcServer? server, IReadOnlyCollection<string>? allowed = null)
     {
         server = null;
         Errno listening = UnixSocket.Listen(path, out SafeFd listener);
         if (listening != Errno.None) { return listening; }
-        server = new RpcServer(path, listener, methods, log);
+        server = new RpcServer(path, listener, methods, allowed, log);
         _ = server.AcceptAsync();
         return Errno.None;
     }

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using VhostFs.GuestDriver;
+using VhostFs.Linux;
 using VhostFs.VhostUser;
 using VhostFs.Virtio;
 
@@ -14,6 +15,8 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
         MessageId.GetFeatures, MessageId.GetProtocolFeatures, MessageId.SetProtocolFeatures, MessageId.GetQueueNum, MessageId.SetOwner, MessageId.SetFeatures, MessageId.SetMemTable,
     ];
 
+    private static readonly MessageId[] s_diskOpening = [.. s_opening, MessageId.GetConfig, MessageId.SetBackendReqFd, MessageId.GetInflightFd, MessageId.SetInflightFd];
+
     private static readonly MessageId[] s_queue =
     [
         MessageId.SetVringNum, MessageId.SetVringBase, MessageId.SetVringAddr, MessageId.SetVringCall, MessageId.SetVringErr, MessageId.SetVringKick, MessageId.SetVringEnable,
@@ -21,25 +24,42 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
 
     private readonly byte[] _bytes = new byte[MessageHeader.Size + 8192];
     private readonly List<int> _fds = [];
+    private readonly byte[] _areaDescription = new byte[InflightDescription.PaddedSize];
+    private SafeFd? _area;
+    private DeviceKind _kind;
     private int _step;
     private int _length;
+
+    private MessageId[] Opening => _kind == DeviceKind.Fs ? s_opening : s_diskOpening;
 
     public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, _length);
 
     public ReadOnlySpan<int> Fds => CollectionsMarshal.AsSpan(_fds);
 
-    public void Begin() => _step = 0;
+    public void Begin(DeviceKind kind)
+    {
+        _kind = kind;
+        _step = 0;
+    }
+
+    /// <summary>What the session has answered to GET_INFLIGHT_FD: it is given back to it, and to nobody else. Null: there is none any more.</summary>
+    public void TakeArea(SafeFd? area, ReadOnlySpan<byte> description)
+    {
+        _area?.Dispose();
+        _area = area;
+        description.CopyTo(_areaDescription);
+    }
 
     public void Next()
     {
         _fds.Clear();
         MessageId id;
         int queue = random.Next(queues.Length);
-        if (random.OneIn(_step < s_opening.Length ? 40 : 6)) { id = random.OneIn(8) ? (MessageId)random.Edge() : random.Pick<MessageId>(s_all); }
-        else if (_step < s_opening.Length) { id = s_opening[_step++]; }
-        else if (_step < s_opening.Length + (s_queue.Length * queues.Length))
+        if (random.OneIn(_step < Opening.Length ? 40 : 6)) { id = random.OneIn(8) ? (MessageId)random.Edge() : random.Pick<MessageId>(s_all); }
+        else if (_step < Opening.Length) { id = Opening[_step++]; }
+        else if (_step < Opening.Length + (s_queue.Length * queues.Length))
         {
-            int at = _step++ - s_opening.Length;
+            int at = _step++ - Opening.Length;
             queue = at / s_queue.Length;
             id = s_queue[at % s_queue.Length];
         }
@@ -54,9 +74,9 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
         if (random.OneIn(300)) { payload = random.OneIn(2) ? (uint)random.Edge() : (uint)random.Next(300); }
         if (random.OneIn(400)) { flags = (MessageFlags)random.Next(32); }
         MemoryMarshal.Write(_bytes, new MessageHeader(id, flags, payload));
-        if (random.OneIn(_step < s_opening.Length ? 40 : 12)) { random.Damage(_bytes.AsSpan(MessageHeader.Size, _length - MessageHeader.Size)); }
+        if (random.OneIn(_step < Opening.Length ? 40 : 12)) { random.Damage(_bytes.AsSpan(MessageHeader.Size, _length - MessageHeader.Size)); }
         if (random.OneIn(500)) { _length = MessageHeader.Size + random.Next(5000); } // more or fewer bytes than the header says: the next header lies in them
-        if (random.OneIn(_step < s_opening.Length ? 40 : 12))
+        if (random.OneIn(_step < Opening.Length ? 40 : 12))
         {
             if (random.OneIn(2)) { _fds.Clear(); }
             for (int i = random.Next(9); i > 0; i--) { _fds.Add(descriptors.Any(random)); }
@@ -70,10 +90,10 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
         switch (id)
         {
             case MessageId.SetFeatures:
-                Put((ulong)(random.OneIn(6) ? (VirtioFeatures)random.Edge() : FrontEnd.AllFeatures & ~(VirtioFeatures)(random.OneIn(2) ? 0 : random.Next())));
+                Put((ulong)(random.OneIn(6) ? (VirtioFeatures)random.Edge() : HostileDevices.FeaturesOf(_kind) & ~(VirtioFeatures)(random.OneIn(2) ? 0 : random.Next())));
                 break;
             case MessageId.SetProtocolFeatures:
-                Put(random.OneIn(10) ? random.Edge() : 0xa029UL);
+                Put(random.OneIn(10) ? random.Edge() : HostileDevices.ProtocolFeaturesOf(_kind));
                 break;
             case MessageId.SetMemTable:
                 int count = random.OneIn(3) ? random.Next(9) : 1;
@@ -107,6 +127,25 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
                 bool none = random.OneIn(12);
                 Put(index | (none ? 0x100UL : 0));
                 if (!none) { _fds.Add(random.OneIn(10) ? descriptors.Any(random) : id == MessageId.SetVringKick ? queues[queue].KickFd.Fd : id == MessageId.SetVringCall ? queues[queue].CallFd.Fd : queues[queue].ErrFd.Fd); }
+                break;
+            case MessageId.GetConfig or MessageId.SetConfig:
+                (uint offset, int size) = (random.OneIn(8) ? (uint)random.Edge() : id == MessageId.GetConfig ? 0 : random.Pick<uint>([0, 20, 24, BlkConfig.WritebackOffset]), random.OneIn(3) ? random.Next(300) : random.Pick<int>([1, 4, 8, 60]));
+                Put(new ConfigRange(offset, random.OneIn(12) ? (uint)random.Edge() : (uint)size, 0));
+                random.Fill(_bytes.AsSpan(_length, size));
+                _length += size;
+                break;
+            case MessageId.GetInflightFd or MessageId.SetInflightFd:
+                // What was answered is wanted again, or an area of another shape.
+                if (id == MessageId.GetInflightFd || (_area is null && random.OneIn(2)))
+                {
+                    var (queueCount, queueSize) = ((ushort)(random.OneIn(8) ? random.Edge() : (ulong)queues.Length), (ushort)(random.OneIn(8) ? random.Edge() : 16));
+                    MemoryMarshal.Write(_areaDescription, new InflightDescription(id == MessageId.GetInflightFd ? 0 : 4096UL, 0, queueCount, queueSize));
+                }
+                if (random.OneIn(6)) { random.Damage(_areaDescription); }
+                int described = random.OneIn(2) ? InflightDescription.Size : InflightDescription.PaddedSize;
+                _areaDescription.AsSpan(0, described).CopyTo(_bytes.AsSpan(_length));
+                _length += described;
+                if (id == MessageId.SetInflightFd) { _fds.Add(_area is { } area && !random.OneIn(8) ? area.Fd : random.OneIn(2) ? ram.Fd.Fd : descriptors.Any(random)); }
                 break;
             case MessageId.SetBackendReqFd:
                 _fds.Add(descriptors.Any(random));

@@ -8,7 +8,7 @@ internal readonly record struct ProcessState(int DescriptorCount, int SharedMapp
     public static ProcessState Now()
     {
         int descriptors = Descriptors().Count();
-        int mappings = File.ReadLines("/proc/self/maps").Count(line => line.Contains("/memfd:guest", StringComparison.Ordinal) || line.Contains("/memfd:fuzz", StringComparison.Ordinal));
+        int mappings = File.ReadLines("/proc/self/maps").Count(line => line.Contains("/memfd:guest", StringComparison.Ordinal) || line.Contains("/memfd:fuzz", StringComparison.Ordinal) || line.Contains("/memfd:vhostfs-inflight", StringComparison.Ordinal));
         return new ProcessState(descriptors, mappings, SharedMemoryGuard.RegionCount);
     }
 

@@ -19,6 +19,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
     private const long PatienceMs = 20_000;
     private readonly FuzzRandom _random;
     private readonly FakeFs _fileSystem = new();
+    private readonly HostileDevices _devices;
     private readonly IoReactor _reactor = new(Ring.Create(128), "fuzz") { IsInterruptDriven = true };
     private readonly List<Exception> _escaped = [];
     private readonly FuzzDescriptors _descriptors = new();
@@ -26,6 +27,9 @@ internal sealed class VhostUserFuzzRun : IDisposable
     private readonly DriverQueue[] _queues;
     private readonly MessageMaker _maker;
     private readonly byte[] _received = new byte[4096];
+    private readonly int[] _receivedFds = new int[4];
+    private int _receivedBytes;
+    private DeviceKind _kind;
     private readonly HonestGuest _honest;
     private readonly int _dataAt;
     private IoTask<bool> _honestSession;
@@ -35,12 +39,13 @@ internal sealed class VhostUserFuzzRun : IDisposable
     {
         _random = random;
         _reactor.UnhandledException += _escaped.Add;
-        _queues = [new DriverQueue(_ram, 0, 16, FrontEnd.AllFeatures), new DriverQueue(_ram, 1, 16, FrontEnd.AllFeatures)];
+        _devices = new HostileDevices(random);
+        _queues = [.. Enumerable.Range(0, 3).Select(i => new DriverQueue(_ram, i, 16, FrontEnd.AllFeatures))];
         _dataAt = _ram.Allocate(16384, 4096);
         _maker = new MessageMaker(random, _descriptors, _ram, _queues);
         Pair(out SafeFd ours, out SafeFd theirs);
         _honest = new HonestGuest(ours);
-        _honestSession = Serve(theirs);
+        _honestSession = Serve(theirs, new VhostUserFsDevice(new FuseServer(_fileSystem, new FuseServerOptions()), 64));
         _honest.Configure();
         AskHonest(26, 0, [7, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 64); // INIT
     }
@@ -67,7 +72,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
     {
         ProcessState before = ProcessState.Now();
         Pair(out SafeFd ours, out SafeFd theirs);
-        IoTask<bool> session = Serve(theirs);
+        IoTask<bool> session = Serve(theirs, _devices.New(DeviceKind.Fs));
         foreach (string write in writes)
         {
             UnixSocket.Send(ours, Convert.FromHexString(write), []);
@@ -89,6 +94,8 @@ internal sealed class VhostUserFuzzRun : IDisposable
         _reactor.Dispose();
         foreach (DriverQueue queue in _queues) { queue.Dispose(); }
         _ram.Dispose();
+        _maker.TakeArea(null, default);
+        _devices.Dispose();
         _descriptors.Dispose();
     }
 
@@ -96,8 +103,10 @@ internal sealed class VhostUserFuzzRun : IDisposable
     {
         ResetRings();
         Pair(out SafeFd ours, out SafeFd theirs);
-        IoTask<bool> session = Serve(theirs);
-        _maker.Begin();
+        _kind = (DeviceKind)_random.Next(3);
+        IoTask<bool> session = Serve(theirs, _devices.New(_kind));
+        _maker.Begin(_kind);
+        _receivedBytes = 0;
         int messages = 1 + _random.Next(2 * MessagesPerConnection);
         bool open = true;
         for (int i = 0; i < messages && open && !session.IsCompleted; i++)
@@ -107,6 +116,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
             open = SendMessage(ours);
             if (_random.OneIn(4)) { Idle(); }
             if (_random.OneIn(4)) { Drive(); }
+            if (_random.OneIn(64)) { TurnUntilDone(() => _devices.ChangeAsync(_kind)); }
             if (_random.OneIn(4)) { Replies(ours); }
             if (_random.OneIn(32)) { AskHonest(3, 1, new byte[16], 104); }
         }
@@ -156,11 +166,9 @@ internal sealed class VhostUserFuzzRun : IDisposable
         DriverQueue queue = _random.Pick<DriverQueue>(_queues);
         Span<byte> request = _ram.At(_dataAt, 128);
         request.Clear();
-        MemoryMarshal.Write(request, new FuseInHeader(56, (uint)(_random.OneIn(3) ? 26 : _random.Next(55)), 9, (ulong)_random.Next(3), 0, 0, 0));
-        MemoryMarshal.Write(request[40..], 7u);
-        MemoryMarshal.Write(request[44..], 41u);
+        int length = _devices.WriteRequest(_kind, request);
         ushort head = queue.Chain(
-            new Desc(GuestRam.Gpa(_dataAt), _random.OneIn(10) ? (uint)_random.Edge() : 56),
+            new Desc(GuestRam.Gpa(_dataAt), _random.OneIn(10) ? (uint)_random.Edge() : (uint)length),
             new Desc(_random.OneIn(10) ? _random.Edge() : GuestRam.Gpa(_dataAt + 4096), 2048, (ushort)(_random.OneIn(10) ? _random.Next() : Desc.FlagWrite)));
         queue.MakeAvailable(_random.OneIn(20) ? (ushort)_random.Next() : head);
         if (_random.OneIn(20)) { queue.PublishAvailable((ushort)_random.Next()); }
@@ -185,21 +193,41 @@ internal sealed class VhostUserFuzzRun : IDisposable
         ours.Dispose();
         TurnUntil(() => session.IsCompleted, "a session whose front-end has gone does not end");
         session.GetAwaiter().GetResult(); // what escaped from it comes out here
+        _maker.TakeArea(null, default);
     }
 
-    /// <summary>Whatever is answered is an answer: version 1, reply, eight bytes.</summary>
+    /// <summary>Whatever is answered is an answer: version 1, reply, and as many bytes and descriptors as the message has.</summary>
     private void Replies(SafeFd socket)
     {
         while (true)
         {
-            IoResult received = UnixSocket.Receive(socket, _received.AsSpan(0, 4000), [], out _); // whole answers: 20 bytes each
+            IoResult received = UnixSocket.Receive(socket, _received.AsSpan(_receivedBytes), _receivedFds, out int fdCount);
             if (received.IsError || received.Bytes == 0) { return; }
-            Expect(received.Bytes % 20 == 0, $"answers of {received.Bytes} bytes");
-            for (int at = 0; at < received.Bytes; at += 20)
+            Expect(fdCount <= 1, $"{fdCount} descriptors with an answer");
+            SafeFd? area = fdCount == 1 ? new SafeFd(_receivedFds[0]) : null;
+            _receivedBytes += received.Bytes;
+            int at = 0;
+            while (_receivedBytes - at >= MessageHeader.Size)
             {
                 MessageHeader header = MemoryMarshal.Read<MessageHeader>(_received.AsSpan(at));
-                Expect(header.Flags == (MessageFlags.Version1 | MessageFlags.Reply) && header.PayloadBytes == 8, $"an answer with flags {header.Flags} and {header.PayloadBytes} bytes");
+                bool isRight = header.Id switch
+                {
+                    MessageId.GetConfig => header.PayloadBytes is 0 or (> ConfigRange.Size and <= ConfigRange.Size + ConfigRange.SpaceBytes),
+                    MessageId.GetInflightFd => header.PayloadBytes is InflightDescription.Size or InflightDescription.PaddedSize,
+                    _ => header.PayloadBytes == 8,
+                };
+                Expect(isRight && header.Flags == (MessageFlags.Version1 | MessageFlags.Reply), $"an answer to {header.Id} with flags {header.Flags} and {header.PayloadBytes} bytes");
+                if (_receivedBytes - at < MessageHeader.Size + (int)header.PayloadBytes) { break; }
+                if (header.Id == MessageId.GetInflightFd)
+                {
+                    _maker.TakeArea(area, _received.AsSpan(at + MessageHeader.Size, InflightDescription.Size));
+                    area = null;
+                }
+                at += MessageHeader.Size + (int)header.PayloadBytes;
             }
+            Expect(area is null, "a descriptor that belongs to no answer");
+            _received.AsSpan(at, _receivedBytes - at).CopyTo(_received);
+            _receivedBytes -= at;
         }
     }
 
@@ -212,9 +240,8 @@ internal sealed class VhostUserFuzzRun : IDisposable
         _honestAnswers++;
     }
 
-    private IoTask<bool> Serve(SafeFd socket)
+    private IoTask<bool> Serve(SafeFd socket, VhostUserDevice device)
     {
-        var device = new VhostUserFsDevice(new FuseServer(_fileSystem, new FuseServerOptions()), 64);
         var session = new VhostUserSession(_reactor, socket, device, "fuzz", (_, line) => LastLine = line);
         IoTask<bool> running = default;
         _reactor.RunUntilComplete(() =>
@@ -223,6 +250,18 @@ internal sealed class VhostUserFuzzRun : IDisposable
             return new IoTask<int>(0);
         });
         return running;
+    }
+
+    private void TurnUntilDone(Func<IoTask<bool>> work)
+    {
+        IoTask<bool> running = default;
+        _reactor.RunUntilComplete(() =>
+        {
+            running = work();
+            return new IoTask<int>(0);
+        });
+        TurnUntil(() => running.IsCompleted, "a change behind a session does not end");
+        running.GetAwaiter().GetResult();
     }
 
     private void Idle()
