@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
 using VhostFs.VhostUser;
-using Xunit;
 
 namespace VhostFs.GuestDriver;
 
@@ -17,7 +16,7 @@ internal sealed partial class DriverQueue : IDisposable
 {
     private readonly GuestRam _ram;
     private readonly int _desc, _avail, _used;
-    private ushort _nextDesc;
+    private ushort _nextDesc, _kickedFor;
 
     public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0)
     {
@@ -30,10 +29,10 @@ internal sealed partial class DriverQueue : IDisposable
         _used = ram.Allocate(6 + (8 * size), 4096);
         ram.Write16(_avail + 2, start);
         ram.Write16(_used + 2, start);
-        AvailIndex = LastUsed = start;
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd kick));
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd call));
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd err));
+        AvailIndex = LastUsed = _kickedFor = start;
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd kick));
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd call));
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd err));
         (KickFd, CallFd, ErrFd) = (kick, call, err);
         if (HasEventIdx) { WantCallAt(start); }
     }
@@ -52,6 +51,12 @@ internal sealed partial class DriverQueue : IDisposable
     public ulong Used => _ram.User(_used);
     public ushort UsedIndex => _ram.Read16(_used + 2);
     public ushort UsedFlags => _ram.Read16(_used);
+    public bool HasUsed => UsedIndex != LastUsed;
+
+    /// <summary>Written by <see cref="KickOnce"/> so far.</summary>
+    public long Kicks { get; private set; }
+
+    public ushort CallEvent => _ram.Read16(_avail + 4 + (2 * Size));
     public ushort KickEvent => _ram.Read16(_used + 4 + (8 * Size));
 
     public void WriteDescriptor(int at, Desc desc) => MemoryMarshal.Write(_ram.At(_desc + (16 * at), 16), desc);
@@ -99,13 +104,34 @@ internal sealed partial class DriverQueue : IDisposable
         ? (ushort)(AvailIndex - KickEvent - 1) < (ushort)(AvailIndex - old)
         : (UsedFlags & 1) == 0;
 
-    public void Kick() => Assert.Equal(Errno.None, EventFd.Signal(KickFd));
+    public void Kick() => Expect.Equal(Errno.None, EventFd.Signal(KickFd));
+
+    /// <summary>At most one kick for all that was made available since the last call, when the device wants any.</summary>
+    public void KickOnce()
+    {
+        if (AvailIndex == _kickedFor) { return; }
+        // The new index must be visible before the look at the device's wish: the device writes its wish first and looks for new entries then.
+        Interlocked.MemoryBarrier();
+        bool isWanted = NeedsKick(_kickedFor);
+        _kickedFor = AvailIndex;
+        if (!isWanted) { return; }
+        Kicks++;
+        Kick();
+    }
 
     public ulong TakeCalls() => EventFd.TryConsume(CallFd, out ulong count) ? count : 0;
 
     public void WantCallAt(ushort index) => _ram.Write16(_avail + 4 + (2 * Size), index);
 
     public void SuppressCalls() => _ram.Write16(_avail, 1);
+
+    /// <summary>For a driver that polls: no calls from here on, for as long as this is repeated now and then.</summary>
+    public void PutCallsOff()
+    {
+        if (!HasEventIdx) { SuppressCalls(); }
+        // An index that has gone by causes a call only when the indices have come round.
+        else if ((ushort)(LastUsed - CallEvent - 1) > 0x4000) { WantCallAt((ushort)(LastUsed - 1)); }
+    }
 
     public bool TryTakeUsed(out uint id, out uint length)
     {
