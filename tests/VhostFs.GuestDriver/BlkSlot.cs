@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using VhostFs.Virtio;
 using VhostFs.VhostUser;
 
 namespace VhostFs.GuestDriver;
@@ -7,6 +8,9 @@ namespace VhostFs.GuestDriver;
 internal static class BlkSlot
 {
     public const int SectorBytes = 512;
+
+    /// <summary>What a driver of such requests wants of the device.</summary>
+    public const VirtioFeatures Features = (VirtioFeatures)(BlkFeatures.SizeMax | BlkFeatures.SegMax | BlkFeatures.BlkSize | BlkFeatures.Flush);
 
     /// <summary>Of the device, in sectors of 512 bytes; its features must have been agreed on with CONFIG.</summary>
     public static ulong BlkCapacity(this FrontEnd frontEnd) => MemoryMarshal.Read<ulong>(frontEnd.GetConfig(0, sizeof(ulong))

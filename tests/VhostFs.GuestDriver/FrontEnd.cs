@@ -28,6 +28,16 @@ internal sealed class FrontEnd : IDisposable
         Socket = socket;
     }
 
+    /// <summary>To a device that may have been started just now, and does not listen yet.</summary>
+    public static FrontEnd Connect(string path, GuestRam ram)
+    {
+        for (long limit = Environment.TickCount64 + TimeoutMs; ;)
+        {
+            try { return new FrontEnd(path, ram); }
+            catch (DriverException) when (Environment.TickCount64 < limit) { Thread.Sleep(10); }
+        }
+    }
+
     public SafeFd Socket { get; }
 
     public GuestRam Ram { get; }
