@@ -13,7 +13,7 @@ internal static class MatrixCommand
     {
         var vhostfs = new Option<string>("--vhostfs") { Description = "Program to measure", HelpName = "file", DefaultValueFactory = _ => "vhostfs" };
         var directory = new Option<string>("--directory") { Description = "Where files and disks are made, and go again: the medium that is measured", HelpName = "directory", DefaultValueFactory = _ => "/dev/shm" };
-        var name = new Option<string>("--name") { Description = "What the results are called (default: the type of the file system)", HelpName = "name" };
+        var name = new Option<string>("--name") { Description = "What the results are called (default: the type of the file system, after blk- for disks)", HelpName = "name" };
         var device = new Option<DeviceKind>("--device") { Description = "What kind of device (default: fs)", HelpName = "fs|blk" };
         var peerCommand = new Option<string>("--peer-command") { Description = "How the peer is started, with {dir}, {socket} and {image} in it (default: virtiofsd, or qemu-storage-daemon for blk)", HelpName = "command" };
         var peerName = new Option<string>("--peer-name") { Description = "What the peer is called (default: what it answers to --version)", HelpName = "name" };
@@ -30,9 +30,8 @@ internal static class MatrixCommand
         var serverCpu = new Option<int>("--server-cpu") { Description = "Processor of the server", HelpName = "n", DefaultValueFactory = _ => 0 };
         var sessions = new Option<int[]>("--sessions") { Description = "Numbers of idle sessions to measure memory with (0: none)", HelpName = "n", DefaultValueFactory = _ => [1, 10, 100, 1000], AllowMultipleArgumentsPerToken = true };
         var peerSessions = new Option<int[]>("--peer-sessions") { Description = "The same of the peer, a process each", HelpName = "n", DefaultValueFactory = _ => [1, 4, 16], AllowMultipleArgumentsPerToken = true };
-        var pictures = new Option<string>("--pictures") { Description = "Draw pictures (SVG) there", HelpName = "directory" };
-        var document = new Option<string>("--document") { Description = "Put tables and pictures into this Markdown file, between its comments 'loadbench: NAME' and 'end of loadbench: NAME'", HelpName = "file" };
-        var json = new Option<string>("--json") { Description = "Keep all results of all runs there, a line each", HelpName = "file" };
+        Option<string> pictures = ReportFiles.PicturesOption(), document = ReportFiles.DocumentOption();
+        var json = new Option<string>("--json") { Description = "Keep all results of all runs there, a line each, and what they come to in the last line", HelpName = "file" };
         var command = new Command("matrix", "Measure vhostfs and a peer by turns, and write tables and pictures")
         {
             vhostfs, directory, name, device, peerCommand, peerName, noPeer, depths, rounds, seconds, warmUp, poolBytes, fileBytes, files, direct, poll, cpu, serverCpu, sessions, peerSessions, pictures, document, json,
@@ -50,7 +49,7 @@ internal static class MatrixCommand
                 PeerCommand = peer,
                 PeerName = peer is null ? "" : parsed.GetValue(peerName) ?? PeerCommands.NameOf(peer),
                 Directory = where,
-                Name = parsed.GetValue(name) ?? fileSystem,
+                Name = parsed.GetValue(name) ?? (kind == DeviceKind.Blk ? $"blk-{fileSystem}" : fileSystem),
                 Depths = parsed.GetValue(depths)!,
                 PoolBytes = parsed.GetValue(poolBytes),
                 FileBytes = parsed.GetValue(fileBytes),
@@ -75,10 +74,8 @@ internal static class MatrixCommand
         {
             using StreamWriter? raw = json is null ? null : new StreamWriter(json);
             Comparison comparison = new MatrixRun(options, Console.Error, raw).Run();
-            List<(string Path, string Title)> drawn = pictures is null ? [] : Draw(comparison, pictures, document);
-            string text = MarkdownReport.Write(comparison, drawn);
-            Console.Out.Write(text);
-            if (document is not null) { File.WriteAllText(document, DocumentSection.Replace(File.ReadAllText(document), comparison.Name, text)); }
+            raw?.WriteLine(ComparisonFile.Line(comparison));
+            ReportFiles.Write(comparison, Console.Out, pictures, document);
             return 0;
         }
         catch (Exception e) when (e is DriverException or IOException or UnauthorizedAccessException)
@@ -86,20 +83,5 @@ internal static class MatrixCommand
             Console.Error.WriteLine($"loadbench: {e.Message}");
             return 1;
         }
-    }
-
-    // Links are relative to the document that they will stand in.
-    private static List<(string Path, string Title)> Draw(Comparison comparison, string directory, string? document)
-    {
-        Directory.CreateDirectory(directory);
-        string from = document is null ? Environment.CurrentDirectory : Path.GetDirectoryName(Path.GetFullPath(document))!;
-        var drawn = new List<(string Path, string Title)>();
-        foreach ((string name, string title, string svg) in Pictures.Draw(comparison))
-        {
-            string path = Path.Combine(directory, name);
-            File.WriteAllText(path, svg);
-            drawn.Add((Path.GetRelativePath(from, path), title));
-        }
-        return drawn;
     }
 }

@@ -49,10 +49,13 @@ internal static class MarkdownReport
     private static void AppendMemory(StringBuilder text, Comparison comparison)
     {
         if (comparison.OurMemory.Count == 0) { return; }
-        text.AppendLine().AppendLine("| idle sessions | MiB | MiB per session |").AppendLine("|---|---|---|");
+        text.AppendLine().AppendLine("| idle sessions | MiB | MiB for each more |").AppendLine("|---|---|---|");
         void Lines(string name, IReadOnlyList<SessionMemory> points)
         {
-            foreach (SessionMemory point in points) { text.AppendLine(CultureInfo.InvariantCulture, $"| {name}, {point.Sessions:N0} | {Number(point.Mib)} | {Number(point.Mib / point.Sessions)} |"); }
+            for (int i = 0; i < points.Count; i++)
+            {
+                text.AppendLine(CultureInfo.InvariantCulture, $"| {name}, {points[i].Sessions:N0} | {Number(points[i].Mib)} | {(i == 0 ? "" : Number(points[i].MibEachSince(points[i - 1])))} |");
+            }
         }
         Lines(comparison.Ours, comparison.OurMemory);
         Lines(comparison.Peer, comparison.PeerMemory);

@@ -9,8 +9,7 @@ namespace VhostFs.LoadBench.Report;
 /// <summary>A comparison as pictures.</summary>
 internal static class Pictures
 {
-    private const double Width = 760, Height = 420;
-    private const string Font = "system-ui, sans-serif";
+    private const double Width = 760, Height = 440;
 
     /// <summary>File names and what is to be in them.</summary>
     public static IEnumerable<(string Name, string Title, string Svg)> Draw(Comparison comparison)
@@ -34,7 +33,7 @@ internal static class Pictures
         CaseResult[] cases = [.. comparison.Cases.Where(c => c.IsCurve)];
         AddAxis(model, Logarithmic(AxisPosition.Bottom, "requests in flight", 2, cases.Min(c => c.Depth), cases.Max(c => c.Depth)));
         AddAxis(model, isLogarithmic ? Logarithmic(AxisPosition.Left, unit, 10) : new LinearAxis { Position = AxisPosition.Left, Title = unit, Minimum = 0, StringFormat = "#,0" });
-        AddLegend(model, isLogarithmic ? LegendPosition.TopLeft : LegendPosition.BottomRight);
+        AddLegend(model);
         for (int i = 0; i < curves.Length; i++)
         {
             (string name, string job, Func<Side, double> value) = curves[i];
@@ -55,7 +54,7 @@ internal static class Pictures
         var names = new CategoryAxis { Position = AxisPosition.Left, GapWidth = 1 };
         names.Labels.AddRange(cases.Select(MarkdownReport.Title));
         AddAxis(model, names);
-        AddLegend(model, LegendPosition.TopRight);
+        AddLegend(model);
         for (int i = 0; i < cases.Length; i++)
         {
             if (cases[i].Peer is { } peer) { model.Series.Add(new LineSeries { Color = Theme.Grid, StrokeThickness = 3, Points = { new DataPoint(cases[i].Ours.CpuUs, i), new DataPoint(peer.CpuUs, i) } }); }
@@ -77,26 +76,33 @@ internal static class Pictures
         int most = comparison.OurMemory.Max(m => m.Sessions);
         AddAxis(model, Logarithmic(AxisPosition.Bottom, "idle sessions", 10, 1, most));
         AddAxis(model, Logarithmic(AxisPosition.Left, "MiB", 10));
-        AddLegend(model, LegendPosition.TopLeft);
+        AddLegend(model);
         model.Series.Add(Line($"{comparison.Ours}, one process", Theme.Ours, MarkerType.Circle, LineStyle.Solid, comparison.OurMemory.Select(m => new DataPoint(m.Sessions, m.Mib))));
         if (comparison.PeerMemory.Count == 0) { return model; }
         model.Series.Add(Line($"{comparison.Peer}, a process each", Theme.Peer, MarkerType.Square, LineStyle.Solid, comparison.PeerMemory.Select(m => new DataPoint(m.Sessions, m.Mib))));
-        SessionMemory last = comparison.PeerMemory.MaxBy(m => m.Sessions);
-        if (last.Sessions < most)
+        SessionMemory[] measured = [.. comparison.PeerMemory.OrderBy(m => m.Sessions)];
+        SessionMemory last = measured[^1];
+        if (measured.Length > 1 && last.Sessions < most)
         {
-            model.Series.Add(Line($"{comparison.Peer}, the same per session beyond that", Theme.Peer, MarkerType.None, LineStyle.Dot, [new DataPoint(last.Sessions, last.Mib), new DataPoint(most, last.Mib / last.Sessions * most)]));
+            double each = last.MibEachSince(measured[^2]);
+            // On two logarithmic axes it is no straight line.
+            IEnumerable<DataPoint> points = Enumerable.Range(0, 21).Select(i => last.Sessions * Math.Pow((double)most / last.Sessions, i / 20.0)).Select(n => new DataPoint(n, last.Mib + (each * (n - last.Sessions))));
+            model.Series.Add(Line($"{comparison.Peer}, as much for each more", Theme.Peer, MarkerType.None, LineStyle.Dot, points));
         }
         return model;
     }
 
-    private static (string Name, string Title, string Svg) Svg(string name, PlotModel model) =>
-        ($"{name}.svg", model.Title, Theme.AddDark(SvgExporter.ExportToString(model, Width, Height, isDocument: true)).ReplaceLineEndings("\n"));
+    private static (string Name, string Title, string Svg) Svg(string name, PlotModel model)
+    {
+        string svg = SvgExporter.ExportToString(model, Width, Height, isDocument: true, new SvgText.Measurer(Width, Height));
+        return ($"{name}.svg", model.Title, Theme.AddDark(SvgText.PlaceLines(svg)).ReplaceLineEndings("\n"));
+    }
 
     private static PlotModel NewModel(string title) => new()
     {
         Title = title,
         TitleFontSize = 16,
-        DefaultFont = Font,
+        DefaultFont = SvgText.Font,
         DefaultFontSize = 13,
         TextColor = Theme.Text,
         PlotAreaBorderColor = Theme.Grid,
@@ -104,8 +110,18 @@ internal static class Pictures
         Padding = new OxyThickness(12, 12, 28, 12),
     };
 
-    private static LogarithmicAxis Logarithmic(AxisPosition position, string title, double numberBase, double minimum = double.NaN, double maximum = double.NaN) =>
-        new() { Position = position, Title = title, Base = numberBase, Minimum = minimum, Maximum = maximum, StringFormat = "#,0.####", UseSuperExponentialFormat = false };
+    // A little more than the values, so that their marks are whole.
+    private static LogarithmicAxis Logarithmic(AxisPosition position, string title, double numberBase, double minimum = double.NaN, double maximum = double.NaN) => new()
+    {
+        Position = position,
+        Title = title,
+        Base = numberBase,
+        Minimum = minimum * 0.9,
+        Maximum = maximum * 1.1,
+        MinimumPadding = 0.05,
+        MaximumPadding = 0.05,
+        StringFormat = "#,0.####",
+    };
 
     private static void AddAxis(PlotModel model, Axis axis)
     {
@@ -113,17 +129,21 @@ internal static class Pictures
         axis.MajorGridlineColor = Theme.Grid;
         axis.TicklineColor = Theme.Grid;
         axis.MinorTickSize = 0;
+        axis.AxisTitleDistance = 10;
         axis.AxislineColor = Theme.Grid;
         axis.TextColor = axis.TitleColor = Theme.Text;
         model.Axes.Add(axis);
     }
 
-    private static void AddLegend(PlotModel model, LegendPosition position) => model.Legends.Add(new Legend
+    private static void AddLegend(PlotModel model) => model.Legends.Add(new Legend
     {
-        LegendPosition = position,
+        LegendPosition = LegendPosition.BottomCenter,
+        LegendPlacement = LegendPlacement.Outside,
+        LegendOrientation = LegendOrientation.Horizontal,
+        LegendSymbolLength = 40,
+        LegendItemSpacing = 28,
         LegendTextColor = Theme.Text,
         LegendBackground = Theme.Background,
-        LegendBorder = Theme.Grid,
     });
 
     private static LineSeries Line(string title, OxyColor color, MarkerType marker, LineStyle style, IEnumerable<DataPoint> points)
