@@ -14,11 +14,17 @@ internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort
 /// <summary>The driver side of one split virtqueue, for good and for bad.</summary>
 internal sealed partial class DriverQueue : IDisposable
 {
+    // A lost call shows as slowness, not as a hang.
+    private const int MaxSleepMs = 100;
     private readonly GuestRam _ram;
+    private readonly Thread? _caller;
+    private readonly ManualResetEvent _isOver = new(false);
     private readonly int _desc, _avail, _used;
     private ushort _nextDesc, _kickedFor;
+    private bool _readSleeps;
 
-    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0)
+    /// <param name="isCallBlocking">Reading the call eventfd sleeps: one system call less per wait than to poll first. A thread calls now and then, too, so that nobody sleeps for ever.</param>
+    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0, bool isCallBlocking = false)
     {
         _ram = ram;
         Index = index;
@@ -31,10 +37,15 @@ internal sealed partial class DriverQueue : IDisposable
         ram.Write16(_used + 2, start);
         AvailIndex = LastUsed = _kickedFor = start;
         Expect.Equal(Errno.None, EventFd.Create(out SafeFd kick));
-        Expect.Equal(Errno.None, EventFd.Create(out SafeFd call));
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd call, nonBlocking: !isCallBlocking));
         Expect.Equal(Errno.None, EventFd.Create(out SafeFd err));
         (KickFd, CallFd, ErrFd) = (kick, call, err);
         if (HasEventIdx) { WantCallAt(start); }
+        if (!isCallBlocking) { return; }
+        _readSleeps = true;
+        // No timer: the thread pool's workers spin before they sleep, on somebody's processor.
+        _caller = new Thread(CallNowAndThen) { IsBackground = true, Name = "now and then" };
+        _caller.Start();
     }
 
     public int Index { get; }
@@ -150,17 +161,26 @@ internal sealed partial class DriverQueue : IDisposable
         if (HasEventIdx) { WantCallAt(LastUsed); }
         // The wish must be visible before the look: the device writes the entry first and reads the wish then.
         Interlocked.MemoryBarrier();
-        if (UsedIndex != LastUsed) { return; }
+        if (HasUsed || (_readSleeps && TakeCalls() > 0)) { return; }
+        // Reading does not sleep, or not any more: O_NONBLOCK is the eventfd's, and some devices set it.
+        _readSleeps = false;
         var wait = new PollFd(CallFd.Fd, PollFd.POLLIN);
-        Poll(ref wait, 1, 100);
-        TakeCalls();
+        if (Poll(ref wait, 1, MaxSleepMs) > 0) { TakeCalls(); }
     }
 
     public void Dispose()
     {
+        _isOver.Set();
+        _caller?.Join();
+        _isOver.Dispose();
         KickFd.Dispose();
         CallFd.Dispose();
         ErrFd.Dispose();
+    }
+
+    private void CallNowAndThen()
+    {
+        while (!_isOver.WaitOne(MaxSleepMs)) { EventFd.Signal(CallFd); }
     }
 
     [LibraryImport("libc", EntryPoint = "poll")]

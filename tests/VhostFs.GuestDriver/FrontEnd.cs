@@ -152,9 +152,9 @@ internal sealed class FrontEnd : IDisposable
         return payload;
     }
 
-    public DriverQueue AddQueue(int index, int size = 64, bool enable = true)
+    public DriverQueue AddQueue(int index, int size = 64, bool enable = true, bool isCallBlocking = false)
     {
-        var queue = new DriverQueue(Ram, index, size, Features);
+        var queue = new DriverQueue(Ram, index, size, Features, isCallBlocking: isCallBlocking);
         Queues.Add(queue);
         Start(queue, 0, enable);
         return queue;

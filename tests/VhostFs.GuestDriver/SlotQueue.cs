@@ -9,6 +9,7 @@ internal sealed class SlotQueue
 {
     private const int TimeoutMs = 30_000;
     private const int LooksBetweenChecks = 1 << 16;
+    private readonly RequestSlot[] _slots;
     private readonly Func<bool>? _hasEnded;
     private readonly bool _isPolling;
 
@@ -24,12 +25,12 @@ internal sealed class SlotQueue
         Queue = queue;
         int perSlot = (dataBytes + segmentBytes - 1) / segmentBytes;
         int[] places = Scattered(ram, depth * perSlot, segmentBytes);
-        Slots = [.. Enumerable.Range(0, depth).Select(i => new RequestSlot(ram, i, places[(i * perSlot)..((i + 1) * perSlot)], segmentBytes))];
+        _slots = [.. Enumerable.Range(0, depth).Select(i => new RequestSlot(ram, i, places[(i * perSlot)..((i + 1) * perSlot)], segmentBytes))];
     }
 
     public DriverQueue Queue { get; }
 
-    public IReadOnlyList<RequestSlot> Slots { get; }
+    public IReadOnlyList<RequestSlot> Slots => _slots;
 
     public int InFlight { get; private set; }
 
@@ -55,8 +56,8 @@ internal sealed class SlotQueue
     {
         slot = null!;
         if (!Queue.TryTakeUsed(out uint id, out uint length)) { return false; }
-        Expect.True(id < (uint)Slots.Count && Slots[(int)id].IsInFlight, "what comes back was in flight");
-        slot = Slots[(int)id];
+        Expect.True(id < (uint)_slots.Length && _slots[id].IsInFlight, "what comes back was in flight");
+        slot = _slots[id];
         slot.IsInFlight = false;
         slot.UsedBytes = length;
         InFlight--;

@@ -171,6 +171,15 @@ public sealed class SlotQueueTests : IDisposable
         Assert.Equal(0UL, driver.TakeCalls());
     }
 
+    /// <summary>The call that the device owes never comes; neither is the test's patience tried, nor its luck.</summary>
+    [Fact]
+    public void Who_sleeps_in_a_read_wakes_without_a_call_too()
+    {
+        using var driver = new DriverQueue(_ram, 0, 16, All, isCallBlocking: true);
+        driver.WaitForCall();
+        Assert.False(driver.HasUsed);
+    }
+
     [Fact]
     public void Pages_of_requests_lie_apart_and_scattered()
     {
@@ -212,16 +221,17 @@ public sealed class SlotQueueTests : IDisposable
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void A_file_system_answers_a_queue_full_of_requests(bool isPolling)
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    [InlineData(true, false)]
+    public void A_file_system_answers_a_queue_full_of_requests(bool isPolling, bool isCallBlocking)
     {
         using var export = new Export();
         using var frontEnd = new FrontEnd(export.Path0);
         frontEnd.Agree();
         Assert.Equal(0UL, frontEnd.SetMemoryTable());
         frontEnd.AddQueue(0);
-        DriverQueue queue = frontEnd.AddQueue(1);
+        DriverQueue queue = frontEnd.AddQueue(1, isCallBlocking: isCallBlocking);
         Assert.Equal(7u, frontEnd.Init().Major);
         var slots = new SlotQueue(frontEnd.Ram, queue, depth: 16, dataBytes: 0, isPolling: isPolling, hasEnded: () => frontEnd.HasEnded);
         int done = 0;

@@ -31,7 +31,7 @@ internal sealed class LoadDevice : IDisposable
         FrontEnd = FrontEnd.Connect(options.Socket, _ram);
         FrontEnd.Agree(Kind == DeviceKind.Blk ? BlkSlot.Features : default);
         Expect.Equal(0UL, FrontEnd.SetMemoryTable());
-        Queue = FrontEnd.AddQueue(0, options.QueueSize);
+        Queue = FrontEnd.AddQueue(0, options.QueueSize, isCallBlocking: true);
         if (Kind == DeviceKind.Blk)
         {
             CapacityBytes = (long)FrontEnd.BlkCapacity() * BlkSlot.SectorBytes;
@@ -39,7 +39,7 @@ internal sealed class LoadDevice : IDisposable
         }
         else
         {
-            Queue = FrontEnd.AddQueue(1, options.QueueSize); // that at 0 is for what must not wait
+            Queue = FrontEnd.AddQueue(1, options.QueueSize, isCallBlocking: true); // that at 0 is for what must not wait
             FuseInitOut init = FrontEnd.Init((uint)GuestFlags);
             if (init.MaxWrite < dataBytes) { throw new DriverException($"the server takes at most {init.MaxWrite} bytes of data in a request"); }
             Client = new FuseClient(FrontEnd, Queue);

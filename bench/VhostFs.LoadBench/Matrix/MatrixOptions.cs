@@ -38,6 +38,9 @@ internal sealed record MatrixOptions
 
     public double WarmUpSeconds { get; init; }
 
+    /// <summary>That vhostfs works on each job before anything is measured.</summary>
+    public double ServerWarmUpSeconds { get; init; } = 2;
+
     public int Cpu { get; init; }
 
     public int ServerCpu { get; init; }

@@ -10,7 +10,6 @@ namespace VhostFs.LoadBench.Matrix;
 /// <param name="raw">A line of JSON per run; null: nobody wants them.</param>
 internal sealed class MatrixRun(MatrixOptions options, TextWriter progress, TextWriter? raw)
 {
-    private const double WarmUpSeconds = 2;
     private readonly Dictionary<(string Server, Case Case), List<RunResult>> _results = [];
     private readonly List<Case> _order = [];
 
@@ -88,7 +87,7 @@ internal sealed class MatrixRun(MatrixOptions options, TextWriter progress, Text
             progress.WriteLine($"{server.Name}: {Size.Text(options.FileBytes)} written");
         }
         ours.Start();
-        foreach (Case one in Case.WarmUp(options.Device)) { Drain(LoadRun.Run(options.Load(one, ours.Socket) with { Seconds = WarmUpSeconds })); }
+        foreach (Case one in Case.WarmUp(options.Device)) { Drain(LoadRun.Run(options.Load(one, ours.Socket) with { Seconds = options.ServerWarmUpSeconds })); }
         progress.WriteLine($"{ours.Name}: warm");
     }
 

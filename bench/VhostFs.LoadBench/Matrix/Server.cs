@@ -7,7 +7,7 @@ namespace VhostFs.LoadBench.Matrix;
 /// <summary>A program that is measured, and where it listens.</summary>
 internal abstract class Server(string name, string folder) : IDisposable
 {
-    private static readonly TimeSpan s_leaves = TimeSpan.FromSeconds(1), s_ends = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan s_leaves = TimeSpan.FromMilliseconds(100), s_ends = TimeSpan.FromSeconds(20);
     private readonly List<Process> _processes = [];
 
     /// <summary>In tables and pictures.</summary>
