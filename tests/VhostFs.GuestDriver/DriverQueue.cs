@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
 using VhostFs.VhostUser;
-using Xunit;
 
 namespace VhostFs.GuestDriver;
 
@@ -15,11 +14,17 @@ internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort
 /// <summary>The driver side of one split virtqueue, for good and for bad.</summary>
 internal sealed partial class DriverQueue : IDisposable
 {
+    // A lost call shows as slowness, not as a hang.
+    private const int MaxSleepMs = 100;
     private readonly GuestRam _ram;
+    private readonly Thread? _caller;
+    private readonly ManualResetEvent _isOver = new(false);
     private readonly int _desc, _avail, _used;
-    private ushort _nextDesc;
+    private ushort _nextDesc, _kickedFor;
+    private bool _readSleeps;
 
-    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0)
+    /// <param name="isCallBlocking">Reading the call eventfd sleeps: one system call less per wait than to poll first. A thread calls now and then, too, so that nobody sleeps for ever.</param>
+    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0, bool isCallBlocking = false)
     {
         _ram = ram;
         Index = index;
@@ -30,12 +35,17 @@ internal sealed partial class DriverQueue : IDisposable
         _used = ram.Allocate(6 + (8 * size), 4096);
         ram.Write16(_avail + 2, start);
         ram.Write16(_used + 2, start);
-        AvailIndex = LastUsed = start;
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd kick));
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd call));
-        Assert.Equal(Errno.None, EventFd.Create(out SafeFd err));
+        AvailIndex = LastUsed = _kickedFor = start;
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd kick));
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd call, nonBlocking: !isCallBlocking));
+        Expect.Equal(Errno.None, EventFd.Create(out SafeFd err));
         (KickFd, CallFd, ErrFd) = (kick, call, err);
         if (HasEventIdx) { WantCallAt(start); }
+        if (!isCallBlocking) { return; }
+        _readSleeps = true;
+        // No timer: the thread pool's workers spin before they sleep, on somebody's processor.
+        _caller = new Thread(CallNowAndThen) { IsBackground = true, Name = "now and then" };
+        _caller.Start();
     }
 
     public int Index { get; }
@@ -52,6 +62,12 @@ internal sealed partial class DriverQueue : IDisposable
     public ulong Used => _ram.User(_used);
     public ushort UsedIndex => _ram.Read16(_used + 2);
     public ushort UsedFlags => _ram.Read16(_used);
+    public bool HasUsed => UsedIndex != LastUsed;
+
+    /// <summary>Written by <see cref="KickOnce"/> so far.</summary>
+    public long Kicks { get; private set; }
+
+    public ushort CallEvent => _ram.Read16(_avail + 4 + (2 * Size));
     public ushort KickEvent => _ram.Read16(_used + 4 + (8 * Size));
 
     public void WriteDescriptor(int at, Desc desc) => MemoryMarshal.Write(_ram.At(_desc + (16 * at), 16), desc);
@@ -99,13 +115,34 @@ internal sealed partial class DriverQueue : IDisposable
         ? (ushort)(AvailIndex - KickEvent - 1) < (ushort)(AvailIndex - old)
         : (UsedFlags & 1) == 0;
 
-    public void Kick() => Assert.Equal(Errno.None, EventFd.Signal(KickFd));
+    public void Kick() => Expect.Equal(Errno.None, EventFd.Signal(KickFd));
+
+    /// <summary>At most one kick for all that was made available since the last call, when the device wants any.</summary>
+    public void KickOnce()
+    {
+        if (AvailIndex == _kickedFor) { return; }
+        // The new index must be visible before the look at the device's wish: the device writes its wish first and looks for new entries then.
+        Interlocked.MemoryBarrier();
+        bool isWanted = NeedsKick(_kickedFor);
+        _kickedFor = AvailIndex;
+        if (!isWanted) { return; }
+        Kicks++;
+        Kick();
+    }
 
     public ulong TakeCalls() => EventFd.TryConsume(CallFd, out ulong count) ? count : 0;
 
     public void WantCallAt(ushort index) => _ram.Write16(_avail + 4 + (2 * Size), index);
 
     public void SuppressCalls() => _ram.Write16(_avail, 1);
+
+    /// <summary>For a driver that polls: no calls from here on, for as long as this is repeated now and then.</summary>
+    public void PutCallsOff()
+    {
+        if (!HasEventIdx) { SuppressCalls(); }
+        // An index that has gone by causes a call only when the indices have come round.
+        else if ((ushort)(LastUsed - CallEvent - 1) > 0x4000) { WantCallAt((ushort)(LastUsed - 1)); }
+    }
 
     public bool TryTakeUsed(out uint id, out uint length)
     {
@@ -124,17 +161,26 @@ internal sealed partial class DriverQueue : IDisposable
         if (HasEventIdx) { WantCallAt(LastUsed); }
         // The wish must be visible before the look: the device writes the entry first and reads the wish then.
         Interlocked.MemoryBarrier();
-        if (UsedIndex != LastUsed) { return; }
+        if (HasUsed || (_readSleeps && TakeCalls() > 0)) { return; }
+        // Reading does not sleep, or not any more: O_NONBLOCK is the eventfd's, and some devices set it.
+        _readSleeps = false;
         var wait = new PollFd(CallFd.Fd, PollFd.POLLIN);
-        Poll(ref wait, 1, 100);
-        TakeCalls();
+        if (Poll(ref wait, 1, MaxSleepMs) > 0) { TakeCalls(); }
     }
 
     public void Dispose()
     {
+        _isOver.Set();
+        _caller?.Join();
+        _isOver.Dispose();
         KickFd.Dispose();
         CallFd.Dispose();
         ErrFd.Dispose();
+    }
+
+    private void CallNowAndThen()
+    {
+        while (!_isOver.WaitOne(MaxSleepMs)) { EventFd.Signal(CallFd); }
     }
 
     [LibraryImport("libc", EntryPoint = "poll")]

@@ -1,13 +1,13 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using VhostFs.Fuse;
 using VhostFs.Linux;
 using VhostFs.Virtio;
 using VhostFs.VhostUser;
-using Xunit;
 
 namespace VhostFs.GuestDriver;
 
-/// <summary>The front-end of a test: vhost-user messages, guest memory, driver queues and a minimal FUSE client.</summary>
+/// <summary>The front-end of a test or of a benchmark: vhost-user messages, guest memory, driver queues and a minimal FUSE client.</summary>
 internal sealed class FrontEnd : IDisposable
 {
     public const VirtioFeatures AllFeatures = VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
@@ -24,8 +24,18 @@ internal sealed class FrontEnd : IDisposable
     public FrontEnd(string path, GuestRam ram)
     {
         Ram = ram;
-        Assert.Equal(Errno.None, UnixSocket.Connect(path, out SafeFd socket));
+        Expect.Equal(Errno.None, UnixSocket.Connect(path, out SafeFd socket));
         Socket = socket;
+    }
+
+    /// <summary>To a device that may have been started just now, and does not listen yet.</summary>
+    public static FrontEnd Connect(string path, GuestRam ram)
+    {
+        for (long limit = Environment.TickCount64 + TimeoutMs; ;)
+        {
+            try { return new FrontEnd(path, ram); }
+            catch (DriverException) when (Environment.TickCount64 < limit) { Thread.Sleep(10); }
+        }
     }
 
     public SafeFd Socket { get; }
@@ -34,9 +44,12 @@ internal sealed class FrontEnd : IDisposable
 
     public VirtioFeatures Features { get; private set; } = AllFeatures;
 
+    /// <summary>Of the features of the protocol, what <see cref="Agree"/> found that both sides know.</summary>
+    public VhostUserProtocolFeatures Protocol { get; private set; }
+
     public List<DriverQueue> Queues { get; } = [];
 
-    public void SendRaw(ReadOnlySpan<byte> bytes, params ReadOnlySpan<int> fds) => Assert.Equal(bytes.Length, UnixSocket.Send(Socket, bytes, fds).Value);
+    public void SendRaw(ReadOnlySpan<byte> bytes, params ReadOnlySpan<int> fds) => Expect.Equal(bytes.Length, UnixSocket.Send(Socket, bytes, fds).Value);
 
     public void Send(MessageId id, ReadOnlySpan<byte> payload, bool needReply = false, params ReadOnlySpan<int> fds)
     {
@@ -60,7 +73,7 @@ internal sealed class FrontEnd : IDisposable
             IoResult received = UnixSocket.Receive(Socket, reply.AsSpan(got), got == 0 ? fds : [], out _);
             if (received.Errno == Errno.EAGAIN)
             {
-                Assert.True(Environment.TickCount64 < limit, $"no answer to {id}");
+                Expect.True(Environment.TickCount64 < limit, $"no answer to {id}");
                 Thread.Sleep(0);
                 continue;
             }
@@ -68,7 +81,7 @@ internal sealed class FrontEnd : IDisposable
             got += received.Bytes;
         }
         MessageHeader header = MemoryMarshal.Read<MessageHeader>(reply);
-        Assert.Equal((id, (MessageFlags)5, (uint)payloadBytes), (header.Id, header.Flags, header.PayloadBytes));
+        Expect.Equal((id, (MessageFlags)5, (uint)payloadBytes), (header.Id, header.Flags, header.PayloadBytes));
         return reply[MessageHeader.Size..];
     }
 
@@ -93,19 +106,44 @@ internal sealed class FrontEnd : IDisposable
     public void Negotiate(VirtioFeatures features = AllFeatures, VirtioFeatures offered = AllFeatures, ulong offeredProtocol = 0xa029)
     {
         Features = features;
-        Assert.Equal((ulong)offered, Get(MessageId.GetFeatures));
+        Expect.Equal((ulong)offered, Get(MessageId.GetFeatures));
         ulong protocol = Get(MessageId.GetProtocolFeatures)!.Value;
-        Assert.Equal(offeredProtocol, protocol);
+        Expect.Equal(offeredProtocol, protocol);
         Send(MessageId.SetProtocolFeatures, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in protocol)));
-        Assert.True(Get(MessageId.GetQueueNum) >= 65);
-        Assert.Equal((ulong)GuestMemory.MaxRegions, Get(MessageId.GetMaxMemSlots));
-        Assert.Equal(0UL, Set(MessageId.SetOwner, []));
-        Assert.Equal(0UL, Set(MessageId.SetFeatures, (ulong)features));
+        Expect.True(Get(MessageId.GetQueueNum) >= 65);
+        Expect.Equal((ulong)GuestMemory.MaxRegions, Get(MessageId.GetMaxMemSlots));
+        Expect.Equal(0UL, Set(MessageId.SetOwner, []));
+        Expect.Equal(0UL, Set(MessageId.SetFeatures, (ulong)features));
+    }
+
+    /// <summary>As <see cref="Negotiate"/>, but with a device of which nothing is known before: what both sides know is taken.</summary>
+    /// <param name="wanted">Of the device; those of the ring are wanted always.</param>
+    public void Agree(VirtioFeatures wanted = VirtioFeatures.None)
+    {
+        const VhostUserProtocolFeatures known = VhostUserProtocolFeatures.MultiQueue | VhostUserProtocolFeatures.ReplyAck | VhostUserProtocolFeatures.Config;
+        const VirtioFeatures needed = VirtioFeatures.Version1 | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
+        Features = (VirtioFeatures)Ask(MessageId.GetFeatures) & (AllFeatures | wanted);
+        Expect.Equal(needed, Features & needed);
+        Protocol = (VhostUserProtocolFeatures)Ask(MessageId.GetProtocolFeatures) & known;
+        Expect.True((Protocol & VhostUserProtocolFeatures.ReplyAck) != 0, "the device answers messages (REPLY_ACK)");
+        ulong protocol = (ulong)Protocol;
+        Send(MessageId.SetProtocolFeatures, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in protocol)));
+        Expect.Equal(0UL, Set(MessageId.SetOwner, []));
+        Expect.Equal(0UL, Set(MessageId.SetFeatures, (ulong)Features));
     }
 
     public MemoryRegion Region => new(GuestRam.GuestBase, (ulong)Ram.LengthBytes, Ram.UserBase, 0);
 
     public ulong? AddMemory() => Set(MessageId.AddMemReg, WithPad(Region), Ram.Fd.Fd);
+
+    /// <summary>In the one message that every device knows.</summary>
+    public ulong? SetMemoryTable()
+    {
+        byte[] table = new byte[8 + MemoryRegion.Size];
+        table[0] = 1;
+        MemoryMarshal.Write(table.AsSpan(8), Region);
+        return Set(MessageId.SetMemTable, table, Ram.Fd.Fd);
+    }
 
     public static byte[] WithPad(MemoryRegion region)
     {
@@ -114,9 +152,9 @@ internal sealed class FrontEnd : IDisposable
         return payload;
     }
 
-    public DriverQueue AddQueue(int index, int size = 64, bool enable = true)
+    public DriverQueue AddQueue(int index, int size = 64, bool enable = true, bool isCallBlocking = false)
     {
-        var queue = new DriverQueue(Ram, index, size, Features);
+        var queue = new DriverQueue(Ram, index, size, Features, isCallBlocking: isCallBlocking);
         Queues.Add(queue);
         Start(queue, 0, enable);
         return queue;
@@ -125,13 +163,13 @@ internal sealed class FrontEnd : IDisposable
     public void Start(DriverQueue queue, ushort start, bool enable = true)
     {
         var index = (uint)queue.Index;
-        Assert.Equal(0UL, Set(MessageId.SetVringNum, new VringState(index, (uint)queue.Size)));
-        Assert.Equal(0UL, Set(MessageId.SetVringBase, new VringState(index, start)));
-        Assert.Equal(0UL, Set(MessageId.SetVringAddr, new VringAddress(index, 0, queue.Descriptors, queue.Used, queue.Available, 0)));
-        Assert.Equal(0UL, Set(MessageId.SetVringCall, (ulong)index, queue.CallFd.Fd));
-        Assert.Equal(0UL, Set(MessageId.SetVringErr, (ulong)index, queue.ErrFd.Fd));
-        Assert.Equal(0UL, Set(MessageId.SetVringKick, (ulong)index, queue.KickFd.Fd));
-        if (enable) { Assert.Equal(0UL, Set(MessageId.SetVringEnable, new VringState(index, 1))); }
+        Expect.Equal(0UL, Set(MessageId.SetVringNum, new VringState(index, (uint)queue.Size)));
+        Expect.Equal(0UL, Set(MessageId.SetVringBase, new VringState(index, start)));
+        Expect.Equal(0UL, Set(MessageId.SetVringAddr, new VringAddress(index, 0, queue.Descriptors, queue.Used, queue.Available, 0)));
+        Expect.Equal(0UL, Set(MessageId.SetVringCall, (ulong)index, queue.CallFd.Fd));
+        Expect.Equal(0UL, Set(MessageId.SetVringErr, (ulong)index, queue.ErrFd.Fd));
+        Expect.Equal(0UL, Set(MessageId.SetVringKick, (ulong)index, queue.KickFd.Fd));
+        if (enable) { Expect.Equal(0UL, Set(MessageId.SetVringEnable, new VringState(index, 1))); }
     }
 
     /// <summary>Everything up to a FUSE session on queues 0 and 1.</summary>
@@ -139,7 +177,7 @@ internal sealed class FrontEnd : IDisposable
     {
         FrontEnd frontEnd = ram is null ? new FrontEnd(path) : new FrontEnd(path, ram);
         frontEnd.Negotiate(features);
-        Assert.Equal(0UL, frontEnd.AddMemory());
+        Expect.Equal(0UL, frontEnd.AddMemory());
         frontEnd.AddQueue(0);
         frontEnd.AddQueue(1);
         frontEnd.Init();
@@ -147,13 +185,23 @@ internal sealed class FrontEnd : IDisposable
     }
 
     /// <param name="flags">What the guest offers; 2: locks that hold against others.</param>
-    public void Init(uint flags = 0)
+    public FuseInitOut Init(uint flags = 0)
     {
-        byte[] init = new byte[16];
-        BinaryPrimitives.WriteUInt32LittleEndian(init, 7);
-        BinaryPrimitives.WriteUInt32LittleEndian(init.AsSpan(4), 31);
-        BinaryPrimitives.WriteUInt32LittleEndian(init.AsSpan(12), flags);
-        Assert.Equal(0, Call(Queues[1], 26, 0, init, 64));
+        var init = new FuseInitIn(7, 31, MaxReadahead: 0, flags);
+        int reply = Start(Queues[1], (uint)FuseOpcode.INIT, 0, MemoryMarshal.AsBytes(new ReadOnlySpan<FuseInitIn>(in init)), Marshal.SizeOf<FuseInitOut>(), out ushort head);
+        WaitUsed(Queues[1], head);
+        Expect.Equal(0, MemoryMarshal.Read<FuseOutHeader>(Ram.At(reply, FuseOutHeader.Size)).Error);
+        return MemoryMarshal.Read<FuseInitOut>(Ram.At(reply + FuseOutHeader.Size, Marshal.SizeOf<FuseInitOut>()));
+    }
+
+    /// <summary>Of the configuration space.</summary>
+    /// <param name="answerBytes">Of the payload of the answer; negative: as asked.</param>
+    public byte[]? GetConfig(uint offset, uint size, int answerBytes = -1)
+    {
+        byte[] message = new byte[ConfigRange.Size + size];
+        MemoryMarshal.Write(message, new ConfigRange(offset, size, 0));
+        Send(MessageId.GetConfig, message);
+        return ReceivePayload(MessageId.GetConfig, answerBytes < 0 ? message.Length : answerBytes)?.Skip(ConfigRange.Size).ToArray();
     }
 
     /// <summary>Error of a GETATTR: 0, or a negative errno.</summary>
@@ -163,8 +211,8 @@ internal sealed class FrontEnd : IDisposable
     {
         int reply = Start(queue, opcode, node, arguments, replyBytes, out ushort head);
         uint length = WaitUsed(queue, head);
-        Assert.True(length >= 16);
-        Assert.Equal(length, Ram.Read32(reply));
+        Expect.True(length >= 16);
+        Expect.Equal(length, Ram.Read32(reply));
         return (int)Ram.Read32(reply + 4);
     }
 
@@ -195,7 +243,7 @@ internal sealed class FrontEnd : IDisposable
     {
         uint id = 0, length = 0;
         Poll(() => queue.TryTakeUsed(out id, out length), "the chain comes back");
-        Assert.Equal(head, (ushort)id);
+        Expect.Equal(head, (ushort)id);
         return length;
     }
 
@@ -203,10 +251,23 @@ internal sealed class FrontEnd : IDisposable
     {
         for (long limit = Environment.TickCount64 + TimeoutMs; !condition();)
         {
-            Assert.True(Environment.TickCount64 < limit, $"waited for: {what}");
+            Expect.True(Environment.TickCount64 < limit, $"waited for: {what}");
             Thread.Sleep(0);
         }
     }
+
+    /// <summary>The process that listens at the other end.</summary>
+    public int DeviceProcessId
+    {
+        get
+        {
+            Expect.Equal(Errno.None, UnixSocket.PeerCredentials(Socket, out PeerCredentials peer));
+            return peer.Pid;
+        }
+    }
+
+    /// <summary>The device has closed the connection.</summary>
+    public bool HasEnded => UnixSocket.Receive(Socket, new byte[1], [], out _) is { IsError: false, Bytes: 0 };
 
     public void Dispose()
     {
@@ -214,4 +275,6 @@ internal sealed class FrontEnd : IDisposable
         Queues.ForEach(q => q.Dispose());
         Ram.Dispose();
     }
+
+    private ulong Ask(MessageId id) => Get(id) ?? throw new DriverException($"the device has closed the connection instead of answering {id}");
 }

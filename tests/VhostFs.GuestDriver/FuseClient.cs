@@ -74,15 +74,32 @@ internal sealed class FuseClient(FrontEnd frontEnd, DriverQueue queue)
 
     public Errno SyncFileSystem() => Call(FuseOpcode.SYNCFS, Root, Put(new FuseSyncfsIn(0)));
 
+    public Errno MakeDirectory(ulong parent, string name, uint mode, out FuseEntryOut entry)
+    {
+        Errno errno = Call(FuseOpcode.MKDIR, parent, Name(Put(new FuseMkdirIn(mode, Umask: 0)), name), Marshal.SizeOf<FuseEntryOut>(), out ReadOnlySpan<byte> reply);
+        entry = errno == Errno.None ? MemoryMarshal.Read<FuseEntryOut>(reply) : default;
+        return errno;
+    }
+
+    public Errno RemoveDirectory(ulong parent, string name) => Call(FuseOpcode.RMDIR, parent, Name(0, name));
+
+    public Errno OpenDirectory(ulong directory, out ulong handle)
+    {
+        Errno errno = Call(FuseOpcode.OPENDIR, directory, Put(new FuseOpenIn(0)), Marshal.SizeOf<FuseOpenOut>(), out ReadOnlySpan<byte> reply);
+        handle = errno == Errno.None ? MemoryMarshal.Read<FuseOpenOut>(reply).Handle : 0;
+        return errno;
+    }
+
+    public Errno ReleaseDirectory(ulong directory, ulong handle) => Call(FuseOpcode.RELEASEDIR, directory, Put(new FuseReleaseIn(handle, 0, 0, 0)));
+
     /// <summary>All names but . and .., with the inode numbers.</summary>
     public Errno List(ulong directory, Dictionary<string, ulong> names)
     {
-        Errno errno = Call(FuseOpcode.OPENDIR, directory, Put(new FuseOpenIn(0)), Marshal.SizeOf<FuseOpenOut>(), out ReadOnlySpan<byte> reply);
+        Errno errno = OpenDirectory(directory, out ulong handle);
         if (errno != Errno.None) { return errno; }
-        ulong handle = MemoryMarshal.Read<FuseOpenOut>(reply).Handle;
         for (ulong cookie = 0; ;)
         {
-            errno = Call(FuseOpcode.READDIR, directory, Put(new FuseReadIn(handle, cookie, DirectoryBytes)), DirectoryBytes, out reply);
+            errno = Call(FuseOpcode.READDIR, directory, Put(new FuseReadIn(handle, cookie, DirectoryBytes)), DirectoryBytes, out ReadOnlySpan<byte> reply);
             if (errno != Errno.None || reply.IsEmpty) { break; }
             while (!reply.IsEmpty)
             {
@@ -93,7 +110,7 @@ internal sealed class FuseClient(FrontEnd frontEnd, DriverQueue queue)
                 reply = reply[((FuseDirent.Size + (int)entry.NameLength + 7) & ~7)..];
             }
         }
-        Errno released = Call(FuseOpcode.RELEASEDIR, directory, Put(new FuseReleaseIn(handle, 0, 0, 0)));
+        Errno released = ReleaseDirectory(directory, handle);
         return errno != Errno.None ? errno : released;
     }
 

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using VhostFs.Linux;
-using Xunit;
 
 namespace VhostFs.GuestDriver;
 
@@ -21,9 +20,9 @@ internal sealed unsafe class GuestRam : IDisposable
     {
         Fd = fd;
         LengthBytes = lengthBytes;
-        Assert.Equal(Errno.None, FileCalls.Truncate(fd, lengthBytes));
-        if (isSealed) { Assert.Equal(Errno.None, FileCalls.AddSeals(fd, FileCalls.F_SEAL_SHRINK)); }
-        Assert.Equal(Errno.None, MemoryCalls.Map(fd, 0, lengthBytes, MemoryCalls.PROT_READ | MemoryCalls.PROT_WRITE, MemoryCalls.MAP_SHARED, out nuint address));
+        Expect.Equal(Errno.None, FileCalls.Truncate(fd, lengthBytes));
+        if (isSealed) { Expect.Equal(Errno.None, FileCalls.AddSeals(fd, FileCalls.F_SEAL_SHRINK)); }
+        Expect.Equal(Errno.None, MemoryCalls.Map(fd, 0, lengthBytes, MemoryCalls.PROT_READ | MemoryCalls.PROT_WRITE, MemoryCalls.MAP_SHARED, out nuint address));
         UserBase = address;
     }
 
@@ -39,7 +38,7 @@ internal sealed unsafe class GuestRam : IDisposable
         _next = (_next + alignment - 1) & ~(alignment - 1);
         int at = _next;
         _next += lengthBytes;
-        Assert.True(_next <= LengthBytes);
+        Expect.True(_next <= LengthBytes);
         return at;
     }
 
@@ -68,7 +67,7 @@ internal sealed unsafe class GuestRam : IDisposable
 
     private static SafeFd Memfd()
     {
-        Assert.Equal(Errno.None, MemoryCalls.CreateMemfd("guest", sealable: true, out SafeFd fd));
+        Expect.Equal(Errno.None, MemoryCalls.CreateMemfd("guest", sealable: true, out SafeFd fd));
         return fd;
     }
 }

@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using VhostFs.Virtio;
 using VhostFs.VhostUser;
-using Xunit;
 
 namespace VhostFs.GuestDriver;
 
@@ -26,7 +25,7 @@ internal sealed class ScsiGuest : DeviceGuest
     public ScsiGuest(string path, VirtioFeatures features = All, int queues = 3, int queueSize = 64, GuestRam? ram = null, bool isReady = true)
         : base(path, features, Device, queues, queueSize, ram)
     {
-        if (isReady) { Assert.Equal(PowerOn, TestUnitReady().Sense); }
+        if (isReady) { Expect.Equal(PowerOn, TestUnitReady().Sense); }
     }
 
     public DriverQueue ControlQueue => FrontEnd.Queues[0];
@@ -103,10 +102,10 @@ internal sealed class ScsiGuest : DeviceGuest
     {
         uint used = 0;
         FrontEnd.Poll(() => EventQueue.TryTakeUsed(out _, out used), "an event");
-        Assert.Equal((uint)ScsiEvent.Size, used);
+        Expect.Equal((uint)ScsiEvent.Size, used);
         Span<byte> told = FrontEnd.Ram.At(at, ScsiEvent.Size);
         uint type = BinaryPrimitives.ReadUInt32LittleEndian(told);
-        if ((type & 0x7fffffff) != 0) { Assert.Equal([1, told[5], 0, 0, 0, 0, 0, 0], told.Slice(4, 8).ToArray()); }
+        if ((type & 0x7fffffff) != 0) { Expect.True(told.Slice(4, 8).SequenceEqual<byte>([1, told[5], 0, 0, 0, 0, 0, 0])); }
         return (type, told[5], BinaryPrimitives.ReadUInt32LittleEndian(told[12..]));
     }
 

@@ -27,20 +27,12 @@ public sealed class SessionTests
         using var export = new Export();
         using var frontEnd = new FrontEnd(export.Path0);
         frontEnd.Negotiate();
-        Assert.Equal(0UL, SetMemTable(frontEnd));
+        Assert.Equal(0UL, frontEnd.SetMemoryTable());
         frontEnd.AddQueue(0);
         frontEnd.AddQueue(1);
         frontEnd.Init();
-        Assert.Equal(0UL, SetMemTable(frontEnd)); // again, while running
+        Assert.Equal(0UL, frontEnd.SetMemoryTable()); // again, while running
         Assert.Equal(0, frontEnd.GetAttributes(frontEnd.Queues[1]));
-    }
-
-    private static ulong? SetMemTable(FrontEnd frontEnd)
-    {
-        byte[] table = new byte[8 + 32];
-        table[0] = 1;
-        MemoryMarshal.Write(table.AsSpan(8), frontEnd.Region);
-        return frontEnd.Set(MessageId.SetMemTable, table, frontEnd.Ram.Fd.Fd);
     }
 
     [Fact]

@@ -1,0 +1,75 @@
+using System.Globalization;
+using System.Text;
+using VhostFs.LoadBench.Matrix;
+
+namespace VhostFs.LoadBench.Report;
+
+/// <summary>A comparison as Markdown tables.</summary>
+internal static class MarkdownReport
+{
+    /// <param name="pictures">Paths of pictures as links see them, and what they show.</param>
+    public static string Write(Comparison comparison, IReadOnlyList<(string Path, string Title)> pictures)
+    {
+        var text = new StringBuilder();
+        string peer = comparison.Peer;
+        bool hasPeer = peer.Length > 0;
+        text.AppendLine(CultureInfo.InvariantCulture, $"{comparison.Machine}. {comparison.Method}.").AppendLine();
+        text.AppendLine(hasPeer
+            ? $"| {comparison.Name} | {comparison.Ours} | {peer} | ratio | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|---|---|"
+            : $"| {comparison.Name} | {comparison.Ours} | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|");
+        foreach (CaseResult one in comparison.Cases)
+        {
+            string Both(Func<Side, double> value) => one.Peer is null ? Number(value(one.Ours)) : $"{Number(value(one.Ours))} / {Number(value(one.Peer))}";
+            string rates = one.Peer is null ? Rate(one, one.Ours) : $"{Rate(one, one.Ours)} | {Rate(one, one.Peer)} | {one.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}";
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {Title(one)} | {rates} | {Both(s => s.CpuUs)} | {Both(s => s.P50Us)} | {Both(s => s.P999Us)} | {Both(s => Math.Round(s.SpreadPercent))} |");
+        }
+        AppendMemory(text, comparison);
+        foreach ((string path, string title) in pictures) { text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"![{title}]({path})"); }
+        return text.ToString().ReplaceLineEndings("\n");
+    }
+
+    public static string Title(CaseResult one) => $"{Words(one.Job)}{(one.BlockBytes > 0 ? $" {Size.Text(one.BlockBytes)}" : "")}, QD{one.Depth}";
+
+    private static string Words(string job) => job switch
+    {
+        "randread" => "random read",
+        "randwrite" => "random write",
+        "seqread" => "sequential read",
+        "seqwrite" => "sequential write",
+        "getattr" => "GETATTR",
+        "lookup" => "LOOKUP",
+        "fsync-append" => "append and fsync",
+        "create" => "create (4 requests)",
+        "stat" => "stat",
+        "readdirplus" => "READDIRPLUS of a page",
+        "unlink" => "unlink (2 requests)",
+        _ => job,
+    };
+
+    private static void AppendMemory(StringBuilder text, Comparison comparison)
+    {
+        if (comparison.OurMemory.Count == 0) { return; }
+        text.AppendLine().AppendLine("| idle sessions | MiB | MiB for each more |").AppendLine("|---|---|---|");
+        void Lines(string name, IReadOnlyList<SessionMemory> points)
+        {
+            for (int i = 0; i < points.Count; i++)
+            {
+                text.AppendLine(CultureInfo.InvariantCulture, $"| {name}, {points[i].Sessions:N0} | {Number(points[i].Mib)} | {(i == 0 ? "" : Number(points[i].MibEachSince(points[i - 1])))} |");
+            }
+        }
+        Lines(comparison.Ours, comparison.OurMemory);
+        Lines(comparison.Peer, comparison.PeerMemory);
+    }
+
+    // Large transfers are known by their throughput.
+    private static string Rate(CaseResult one, Side side) => one.BlockBytes >= 1 << 20 ? $"{Number(side.MibPerSecond)} MiB/s" : $"{Number(side.Rate)}/s";
+
+    /// <summary>Three digits that count.</summary>
+    private static string Number(double value)
+    {
+        if (value == 0) { return "0"; }
+        int digits = Math.Max(0, 2 - (int)Math.Floor(Math.Log10(Math.Abs(value))));
+        double scale = Math.Pow(10, Math.Max(0, (int)Math.Floor(Math.Log10(Math.Abs(value))) - 2));
+        return (Math.Round(value / scale) * scale is var rounded && digits == 0 ? rounded : value).ToString($"N{Math.Min(digits, 3)}", CultureInfo.InvariantCulture);
+    }
+}
