@@ -20,7 +20,7 @@ public interface ILogMemoryStore
 /// <remarks>
 /// Shared memory keeps what a process stored, in the order of the program, whenever it is killed: a batch's bytes are stored before the number that tells how many of them count
 /// (<see cref="BatchDescriptor"/>). A power cut takes all of it, as it takes what the device had not flushed. Chunks of one size: the first page of each describes the batch in
-/// the rest of it; or the rest is pages, which batches name as their images. Layout: docs/blobstore-format.md, section 9.
+/// the rest of it; or the rest is pages, which batches name as their images. Layout: docs/blobstore-format.md, section 8.
 /// </remarks>
 public sealed unsafe class LogMemory : IDisposable
 {

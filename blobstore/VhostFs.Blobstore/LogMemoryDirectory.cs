@@ -12,8 +12,17 @@ public sealed class LogMemoryDirectory(string path, bool isOptional = false) : I
     private const string Prefix = "vhostfs-log-";
     private const long FileBytes = LogMemory.HeaderBytes + ((long)LogMemory.MaxChunks * LogMemory.ChunkBytes);
 
-    /// <summary>Where Linux has memory for everybody.</summary>
-    public static LogMemoryDirectory Default { get; } = new("/dev/shm", isOptional: true);
+    /// <summary>What every opener of a pool uses, so that each finds what another left: the directory in this environment variable, or <c>none</c>; where Linux has memory for everybody when it is
+    /// not set.</summary>
+    public const string Variable = "VHOSTFS_LOG_MEMORY";
+
+    /// <inheritdoc cref="Variable"/>
+    public static LogMemoryDirectory? Default { get; } = Environment.GetEnvironmentVariable(Variable) switch
+    {
+        null or "" => new LogMemoryDirectory("/dev/shm", isOptional: true),
+        "none" => null,
+        string chosen => new LogMemoryDirectory(chosen),
+    };
 
     public LogMemory? Open(Guid pool, string? bdev, ulong epoch, Action<string> report)
     {
