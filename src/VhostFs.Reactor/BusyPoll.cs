@@ -27,17 +27,20 @@ internal sealed class BusyPoll
     public bool HasPollers => _pollers.Count > 0;
 
     /// <summary>Lists a poller for the next look; false when looking does not pay at present.</summary>
-    public bool TryAdd(IReactorPoller poller)
+    /// <param name="always">It need not pay.</param>
+    public bool TryAdd(IReactorPoller poller, bool always)
     {
-        if (_pollNs == 0) { return false; }
+        if (_pollNs == 0 && !always) { return false; }
         if (!_pollers.Contains(poller)) { _pollers.Add(poller); }
         return true;
     }
 
-    /// <summary>Looks until somebody has work (true: it has been done), something else wants the reactor (true), or the time is over (false: all pollers sleep).</summary>
-    public bool Look(IReactorDriver driver, Func<bool> isWanted, long deadlineNs)
+    /// <summary>Looks until somebody has work (true: it has been done), something else wants the reactor (true), or the time is over (false: all pollers sleep). In mode Poll the time is over
+    /// when a timer is due, and nobody sleeps.</summary>
+    public bool Look(IReactorDriver driver, Func<bool> isWanted, long deadlineNs, ReactorMode mode)
     {
-        long limit = Math.Min(driver.NowNs + _pollNs, deadlineNs);
+        bool isForEver = mode == ReactorMode.Poll;
+        long limit = isForEver ? deadlineNs : mode == ReactorMode.Interrupt ? 0 : Math.Min(driver.NowNs + _pollNs, deadlineNs);
         do
         {
             for (int i = 0; i < _pollers.Count; i++)
@@ -51,6 +54,7 @@ internal sealed class BusyPoll
             Thread.SpinWait(4);
         }
         while (driver.NowNs < limit);
+        if (isForEver) { return false; }
         Missed();
         Sleep();
         return false;

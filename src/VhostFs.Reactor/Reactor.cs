@@ -19,6 +19,7 @@ public sealed class Reactor : IDisposable
     private readonly TimerHeap _timers = new();
     private readonly BusyPoll _busyPoll = new();
     private readonly Func<bool> _isWanted;
+    private readonly long _beginNs;
     private readonly Queue<IoContinuation> _posted = new();
     private readonly Queue<IoContinuation> _turnEnd = new();
     private readonly MessageList _messages = new();
@@ -32,7 +33,7 @@ public sealed class Reactor : IDisposable
     {
         _driver = driver;
         Name = name;
-        NowNs = driver.NowNs;
+        NowNs = _beginNs = driver.NowNs;
         _isWanted = () => _driver.IsReady || !_messages.IsEmpty || !_mailbox.IsEmpty || _stopping;
     }
 
@@ -58,11 +59,17 @@ public sealed class Reactor : IDisposable
 
     public bool HasRing => _driver is Ring;
 
-    /// <summary>Sleep at once when there is nothing to do, instead of looking on for up to 50 us while requests come densely. May be switched while running.</summary>
-    public bool IsInterruptDriven { get; set; }
+    /// <summary>May be switched while running, on this reactor.</summary>
+    public ReactorMode Mode { get; set; }
+
+    /// <summary>Time spent waiting, or looking for work in vain.</summary>
+    public long IdleNs { get; private set; }
+
+    /// <summary>All other time since it was made.</summary>
+    public long BusyNs => _driver.NowNs - _beginNs - IdleNs;
 
     /// <summary>For a source that has just run dry: true when the reactor looks at it itself for a while, so that it need not ask to be woken.</summary>
-    public bool TryPoll(IReactorPoller poller) => !IsInterruptDriven && HasRing && _busyPoll.TryAdd(poller);
+    public bool TryPoll(IReactorPoller poller) => Mode != ReactorMode.Interrupt && HasRing && _busyPoll.TryAdd(poller, always: Mode == ReactorMode.Poll);
 
     /// <summary>Turns the loop on the calling thread until <see cref="Stop"/>.</summary>
     public void Run()
@@ -223,11 +230,14 @@ public sealed class Reactor : IDisposable
         // That Poll may have taken a Wake meant for us: look again at what it was for, or we wait for ever.
         if (ran > 0 || _isWanted()) { return ran; }
         long before = _driver.NowNs;
-        if (_busyPoll.HasPollers && _busyPoll.Look(_driver, _isWanted, _timers.NextDeadlineNs)) { return 1; }
-        if (_posted.Count > 0 || _turnEnd.Count > 0) { return 0; } // a poller found work while it went to sleep
-        ran = _driver.Poll(_timers.NextDeadlineNs);
-        _busyPoll.Waited(_driver.NowNs - before);
-        return ran;
+        bool found = _busyPoll.HasPollers && _busyPoll.Look(_driver, _isWanted, _timers.NextDeadlineNs, Mode);
+        if (!found && _posted.Count == 0 && _turnEnd.Count == 0) // else a poller found work while it went to sleep
+        {
+            ran = _driver.Poll(_timers.NextDeadlineNs);
+            _busyPoll.Waited(_driver.NowNs - before);
+        }
+        IdleNs += _driver.NowNs - before;
+        return found ? 1 : ran;
     }
 
     // What still waits is told so, and gets turns to clean up; the bound keeps work that re-posts itself from holding the process.

@@ -112,6 +112,28 @@ public sealed class SavedConfigTests : IDisposable
     }
 
     [Fact]
+    public async Task A_client_can_say_how_the_reactors_wait()
+    {
+        await _target.PlayAsync(
+            ("reactor_set_mode", """{"mode":"sometimes"}""", RpcTarget.Error(-32602, "Invalid parameters")),
+            ("reactor_set_mode", """{"mode":"interrupt","reactor":0}""", "true"));
+        Assert.Equal((true, "interrupt"), await ModeAsync());
+        await _target.PlayAsync(("reactor_set_mode", """{"mode":"poll"}""", "true"));
+        Assert.Equal((false, "poll"), await ModeAsync());
+        await _target.PlayAsync(("reactor_set_mode", """{"mode":"adaptive"}""", "true"));
+        Assert.Equal((false, "adaptive"), await ModeAsync());
+        JsonNode refused = (await _target.CallAsync("reactor_set_mode", """{"mode":"poll","reactor":99}"""))!;
+        Assert.Equal(-19, (int)refused["error"]!["code"]!);
+
+        async Task<(bool, string)> ModeAsync()
+        {
+            JsonNode first = (await _target.ResultAsync("framework_get_reactors"))!["reactors"]![0]!;
+            Assert.True((long)first["busy"]! >= 0 && (long)first["idle"]! >= 0);
+            return ((bool)first["in_interrupt"]!, (string)first["mode"]!);
+        }
+    }
+
+    [Fact]
     public async Task A_client_can_end_the_process()
     {
         await _target.PlayAsync(

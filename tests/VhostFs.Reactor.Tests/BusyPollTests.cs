@@ -11,9 +11,9 @@ public sealed class BusyPollTests
     [Fact]
     public void Nothing_is_looked_at_before_work_has_come_soon_after_work()
     {
-        Assert.False(_poll.TryAdd(_source));
+        Assert.False(_poll.TryAdd(_source, always: false));
         _poll.Waited(BusyPoll.MaxPollNs / 2);
-        Assert.True(_poll.TryAdd(_source));
+        Assert.True(_poll.TryAdd(_source, always: false));
     }
 
     [Fact]
@@ -21,7 +21,7 @@ public sealed class BusyPollTests
     {
         Begin();
         _source.WorkAtLook = 3;
-        Assert.True(_poll.Look(_clock, () => false, long.MaxValue));
+        Assert.True(_poll.Look(_clock, () => false, long.MaxValue, ReactorMode.Adaptive));
         Assert.Equal(1, _source.Runs);
         Assert.True(_poll.HasPollers);
         Assert.Equal(0, _source.Sleeps);
@@ -32,7 +32,7 @@ public sealed class BusyPollTests
     {
         Begin();
         long before = _clock.Now;
-        Assert.False(_poll.Look(_clock, () => false, long.MaxValue));
+        Assert.False(_poll.Look(_clock, () => false, long.MaxValue, ReactorMode.Adaptive));
         Assert.InRange(_clock.Now - before, BusyPoll.MaxPollNs, BusyPoll.MaxPollNs + 2000);
         Assert.Equal(1, _source.Sleeps);
         Assert.False(_poll.HasPollers);
@@ -42,10 +42,36 @@ public sealed class BusyPollTests
     public void A_look_ends_when_the_reactor_is_wanted_and_at_the_next_timer()
     {
         Begin();
-        Assert.True(_poll.Look(_clock, () => true, long.MaxValue));
+        Assert.True(_poll.Look(_clock, () => true, long.MaxValue, ReactorMode.Adaptive));
         long before = _clock.Now;
-        Assert.False(_poll.Look(_clock, () => false, before + 5000));
+        Assert.False(_poll.Look(_clock, () => false, before + 5000, ReactorMode.Adaptive));
         Assert.InRange(_clock.Now - before, 5000, 7000);
+    }
+
+    [Fact]
+    public void Polling_does_not_have_to_pay_and_ends_at_a_timer_with_nobody_asleep()
+    {
+        Assert.True(_poll.TryAdd(_source, always: true));
+        long before = _clock.Now;
+        Assert.False(_poll.Look(_clock, () => false, before + (20 * BusyPoll.MaxPollNs), ReactorMode.Poll));
+        Assert.InRange(_clock.Now - before, 20 * BusyPoll.MaxPollNs, 21 * BusyPoll.MaxPollNs);
+        Assert.True(_poll.HasPollers);
+        Assert.Equal(0, _source.Sleeps);
+        _source.WorkAtLook = 1_000_000;
+        Assert.True(_poll.Look(_clock, () => _clock.Now > before + (30 * BusyPoll.MaxPollNs), long.MaxValue, ReactorMode.Poll));
+    }
+
+    [Theory]
+    [InlineData(ReactorMode.Interrupt)]
+    [InlineData(ReactorMode.Adaptive)]
+    public void Who_was_polled_sleeps_after_one_look_when_the_mode_has_changed(ReactorMode mode)
+    {
+        Assert.True(_poll.TryAdd(_source, always: true));
+        long before = _clock.Now;
+        Assert.False(_poll.Look(_clock, () => false, long.MaxValue, mode));
+        Assert.InRange(_clock.Now - before, 0, 2000);
+        Assert.Equal(1, _source.Sleeps);
+        Assert.False(_poll.HasPollers);
     }
 
     [Fact]
@@ -64,13 +90,13 @@ public sealed class BusyPollTests
     {
         Begin();
         _poll.Waited(10 * BusyPoll.MaxPollNs);
-        Assert.False(_poll.TryAdd(new Source()));
+        Assert.False(_poll.TryAdd(new Source(), always: false));
     }
 
     private void Begin()
     {
         _poll.Waited(BusyPoll.MaxPollNs / 2);
-        Assert.True(_poll.TryAdd(_source));
+        Assert.True(_poll.TryAdd(_source, always: false));
     }
 
     private int RoundsUntilLookingAgain()
@@ -78,17 +104,17 @@ public sealed class BusyPollTests
         for (int round = 1; round < 5000; round++)
         {
             _poll.Waited(BusyPoll.MaxPollNs);
-            if (_poll.TryAdd(_source)) { return round; }
+            if (_poll.TryAdd(_source, always: false)) { return round; }
         }
         throw new InvalidOperationException("it never looks again");
     }
 
     private void MissUntilOff()
     {
-        for (int miss = 0; _poll.TryAdd(_source); miss++)
+        for (int miss = 0; _poll.TryAdd(_source, always: false); miss++)
         {
             Assert.True(miss < 10);
-            _poll.Look(_clock, () => false, long.MaxValue);
+            _poll.Look(_clock, () => false, long.MaxValue, ReactorMode.Adaptive);
         }
     }
 

@@ -12,10 +12,10 @@ internal sealed class Export : IDisposable
     private readonly string _directory = Directory.CreateTempSubdirectory("vhostfs").FullName;
     private readonly List<VhostUserServer> _servers = [];
 
-    /// <param name="interruptDriven">The reactor sleeps at once, for tests that count what a wake-up costs.</param>
-    public Export(int count = 1, int maxInFlight = 1024, bool interruptDriven = false)
+    /// <param name="mode">Interrupt for tests that count what a wake-up costs.</param>
+    public Export(int count = 1, int maxInFlight = 1024, ReactorMode mode = ReactorMode.Adaptive)
     {
-        _reactor.IsInterruptDriven = interruptDriven;
+        _reactor.Mode = mode;
         _reactor.UnhandledException += Unhandled.Add;
         _reactor.Start();
         for (int i = 0; i < count; i++)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
+using VhostFs.Reactor;
 using VhostFs.Virtio;
 
 namespace VhostFs.VhostUser.Tests;
@@ -360,9 +361,37 @@ public sealed class SessionTests
     }
 
     [Fact]
+    public void However_a_reactor_waits_no_kick_is_lost_also_when_it_changes_between_requests()
+    {
+        using var export = new Export(mode: ReactorMode.Poll);
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        DriverQueue queue = frontEnd.Queues[1];
+        var random = new Random(1);
+        for (int i = 0; i < 300; i++)
+        {
+            for (int k = random.Next(4); k >= 0; k--) { Assert.Equal(0, frontEnd.GetAttributes(queue)); }
+            if (random.Next(4) == 0) { Thread.Sleep(1); } // an adaptive one is asleep by then
+            var mode = (ReactorMode)random.Next(3);
+            export.OnReactor(() => export.Reactor.Mode = mode);
+        }
+    }
+
+    [Fact]
+    public void A_polling_reactor_looks_at_a_ring_and_does_not_ask_for_kicks()
+    {
+        using var export = new Export(mode: ReactorMode.Poll);
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        DriverQueue queue = frontEnd.Queues[1];
+        Assert.Equal(0, frontEnd.GetAttributes(queue));
+        Thread.Sleep(20); // much longer than an adaptive one looks
+        frontEnd.Start(queue, 3, 1, new byte[16], 104, out _, kick: false);
+        FrontEnd.Poll(() => queue.UsedIndex == (ushort)(queue.LastUsed + 1), "served without a kick");
+    }
+
+    [Fact]
     public void A_batch_of_requests_needs_one_call_and_few_system_calls()
     {
-        using var export = new Export(interruptDriven: true);
+        using var export = new Export(mode: ReactorMode.Interrupt);
         using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
         DriverQueue queue = frontEnd.Queues[1];
         Assert.Equal(0, frontEnd.GetAttributes(queue));

@@ -21,6 +21,7 @@ internal sealed class BlockTarget
     private readonly ScsiMethods _scsiMethods;
     private readonly FsMethods _fsMethods;
     private readonly FrameworkMethods _frameworkMethods;
+    private readonly ReactorMethods _reactorMethods;
 
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
     /// <param name="socketDirectory">Where controllers' sockets appear under their names.</param>
@@ -41,10 +42,11 @@ internal sealed class BlockTarget
         _fsMethods = new FsMethods(_bdevs, _controllers, _turn, nodeCaches, log);
         var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["accel"] = _cryptoMethods.SavedCalls, ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
         _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
+        _reactorMethods = new ReactorMethods(reactors);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_cryptoMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_cryptoMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods).Concat(_reactorMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(PoolHost pool, Reactor.Reactor reactor)

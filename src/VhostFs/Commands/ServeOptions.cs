@@ -1,6 +1,7 @@
 using System.CommandLine;
 using VhostFs.Config;
 using VhostFs.Fuse;
+using VhostFs.Reactor;
 
 namespace VhostFs.Commands;
 
@@ -32,12 +33,14 @@ internal sealed class ServeOptions
     private readonly Option<bool> _posixLock = Declare.Flag("--posix-lock", "fcntl locks hold between all who use the volume, not only inside the guest (default: when shared)");
     private readonly Option<bool> _flock = Declare.Flag("--flock", "The same for flock locks");
     private readonly Option<string[]> _legacy = new("-o") { Description = "virtiofsd's old syntax: cache=auto,xattr,...", HelpName = "option,...", Arity = ArgumentArity.OneOrMore };
+    private readonly Option<ReactorMode?> _reactorMode;
     private readonly Option<LogLevel?> _logLevel;
     private readonly Option<bool> _debug = Declare.Flag("-d", "Same as --log-level debug");
 
     public ServeOptions()
     {
         Dictionary<string, LogLevel?> levels = ConfigNames.LogLevels.ToDictionary(l => l.Key, l => (LogLevel?)l.Value);
+        _reactorMode = Declare.Choice("--reactor-mode", ConfigNames.ReactorModes.ToDictionary(m => m.Key, m => (ReactorMode?)m.Value), "How serving threads wait: adaptive looks on while requests come densely, interrupt sleeps at once, poll never sleeps (default: adaptive)");
         _logLevel = Declare.Choice("--log-level", levels, "How much to log (default: info)");
     }
 
@@ -63,7 +66,7 @@ internal sealed class ServeOptions
     public void AddTo(Command command)
     {
         command.Arguments.Add(ConfigPath);
-        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _socketDirectory, _allowedMethods, _savedConfig, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
+        foreach (Option option in (Option[])[.. VolumeOptions, _rpcSocket, _socketDirectory, _allowedMethods, _savedConfig, _reactorMode, _logLevel, _debug, CheckConfig, PrintCapabilities]) { command.Options.Add(option); }
         // A mistyped option would be taken for the name of the file.
         ConfigPath.Validators.Add(result =>
         {
@@ -97,6 +100,7 @@ internal sealed class ServeOptions
         return config with
         {
             LogLevel = level ?? config.LogLevel,
+            ReactorMode = parsed.GetValue(_reactorMode) ?? config.ReactorMode,
             RpcSocket = rpcSocket is null ? "" : Path.GetFullPath(rpcSocket),
             AllowedMethods = parsed.GetValue(_allowedMethods)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries),
             SocketDirectory = Path.GetFullPath(socketDirectory ?? "."),

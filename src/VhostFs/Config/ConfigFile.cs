@@ -1,4 +1,5 @@
 using VhostFs.Bdev;
+using VhostFs.Reactor;
 
 namespace VhostFs.Config;
 
@@ -47,6 +48,7 @@ internal static class ConfigFile
         {
             LogLevel = section.Has("log_level") ? section.Choice("log_level", LogLevel.Info, ConfigNames.LogLevels) : null,
             Reactors = section.Count("reactors", otherwise: 1, least: 1, most: 256),
+            ReactorMode = section.Choice("reactor_mode", ReactorMode.Adaptive, ConfigNames.ReactorModes),
             Bdevs = bdevs,
             Pools = pools,
             Exports = section.List("exports").Select(s => ReadExport(s, directory, pools)).ToList(),

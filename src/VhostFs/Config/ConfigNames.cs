@@ -1,5 +1,6 @@
 using VhostFs.Bdev;
 using VhostFs.Fuse;
+using VhostFs.Reactor;
 
 namespace VhostFs.Config;
 
@@ -14,6 +15,13 @@ internal static class ConfigNames
         ["info"] = LogLevel.Info,
         ["debug"] = LogLevel.Debug,
         ["trace"] = LogLevel.Trace,
+    };
+
+    public static readonly Dictionary<string, ReactorMode> ReactorModes = new(StringComparer.Ordinal)
+    {
+        ["adaptive"] = ReactorMode.Adaptive,
+        ["interrupt"] = ReactorMode.Interrupt,
+        ["poll"] = ReactorMode.Poll,
     };
 
     public static readonly Dictionary<string, FuseCacheMode> CacheModes = new(StringComparer.Ordinal)

@@ -1,6 +1,7 @@
 using VhostFs.Bdev;
 using VhostFs.Fuse;
 using VhostFs.FuseDev;
+using VhostFs.Reactor;
 
 namespace VhostFs.Config;
 
@@ -10,6 +11,9 @@ internal sealed record ServeConfig
     public LogLevel? LogLevel { get; init; }
 
     public int Reactors { get; init; } = 1;
+
+    /// <summary>How they wait.</summary>
+    public ReactorMode ReactorMode { get; init; }
 
     /// <summary>In an order in which each comes after its base.</summary>
     public IReadOnlyList<BdevConfig> Bdevs { get; init; } = [];

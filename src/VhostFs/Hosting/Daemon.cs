@@ -67,7 +67,7 @@ internal sealed class Daemon
                 _log.Error("", $"io_uring cannot be used: {e.Message}; it needs Linux 6.1 or later, and a container's seccomp profile that allows io_uring_setup");
                 return false;
             }
-            var reactor = new Reactor.Reactor(ring, name);
+            var reactor = new Reactor.Reactor(ring, name) { Mode = _config.ReactorMode };
             reactor.UnhandledException += e => _log.Error(name, $"a bug, please report it: {e}");
             reactor.Start();
             _reactors.Add(reactor);

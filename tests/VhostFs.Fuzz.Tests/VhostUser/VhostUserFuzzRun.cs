@@ -20,7 +20,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
     private readonly FuzzRandom _random;
     private readonly FakeFs _fileSystem = new();
     private readonly HostileDevices _devices;
-    private readonly IoReactor _reactor = new(Ring.Create(128), "fuzz") { IsInterruptDriven = true };
+    private readonly IoReactor _reactor = new(Ring.Create(128), "fuzz") { Mode = ReactorMode.Interrupt };
     private readonly List<Exception> _escaped = [];
     private readonly FuzzDescriptors _descriptors = new();
     private readonly GuestRam _ram = new(1 << 18);
