@@ -23,6 +23,21 @@ public sealed class FuzzTests(ITestOutputHelper output)
     public void Vhost_user_messages() => CampaignRun.ToFloor(new VhostUserFuzzCampaign(), output.WriteLine);
 
     [Fact]
+    public void The_message_fuzzer_sees_every_message_obeyed_and_refused()
+    {
+        var campaign = new VhostUserFuzzCampaign();
+        for (ulong seed = 1; seed <= 12; seed++) { campaign.Run(seed); }
+        output.WriteLine(string.Join(" ", campaign.Coverage.OrderBy(c => c.Key).Select(c => $"{c.Key.Id}/{c.Key.IsObeyed}:{c.Value}")));
+        foreach (MessageId id in Enum.GetValues<MessageId>())
+        {
+            // Whoever cannot be given what he asks for is sent away; SET_OWNER and its kin have nothing to refuse but their framing.
+            bool isAnswered = id is MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetInflightFd;
+            if (id is not (MessageId.SetLogBase or MessageId.SetLogFd)) { Assert.True(campaign.Coverage.ContainsKey((id, true)), $"{id} is never obeyed"); }
+            if (!isAnswered) { Assert.True(campaign.Coverage.ContainsKey((id, false)), $"{id} is never refused"); }
+        }
+    }
+
+    [Fact]
     public void Descriptor_chains() => CampaignRun.ToFloor(new ChainFuzzCampaign(), output.WriteLine);
 
     [Fact]

@@ -35,6 +35,43 @@ public sealed class HotRemoveTests : BlockRpcFixture
     }
 
     [Fact]
+    public async Task A_disk_that_hangs_holds_up_its_own_deletion_and_nothing_else()
+    {
+        // Two disks whose reads take nine seconds; a call waits for five of them, and its repetition for the rest.
+        (string, string, string) Slow(string below, string name) =>
+            ("bdev_delay_create", $$"""{"base_bdev_name":"{{below}}","name":"{{name}}","avg_read_latency":9000000,"p99_read_latency":9000000,"avg_write_latency":0,"p99_write_latency":0}""", $"\"{name}\"");
+        await PlayAsync(
+            Malloc("M0"), Malloc("M1"), Slow("M0", "D0"), Slow("M1", "D1"),
+            ("vhost_create_blk_controller", """{"ctrlr":"b","dev_name":"D0"}""", "true"),
+            ("vhost_create_scsi_controller", """{"ctrlr":"s"}""", "true"),
+            ("vhost_scsi_controller_add_target", """{"ctrlr":"s","scsi_target_num":0,"bdev_name":"D1"}""", "0"));
+        using var disk = new BlkGuest(Files["sockets/b"]);
+        using var target = new ScsiGuest(Files["sockets/s"]);
+        Task<(byte Status, byte[] Data, uint Used)> read = Task.Run(() => disk.Read(0, 4096));
+        Task<ScsiAnswer> targetRead = Task.Run(() => target.Read(0, 1, 4096));
+        while ((await SessionAsync("b"))["inflight_task_cnt"]!.GetValue<int>() == 0 || (await SessionAsync("s"))["inflight_task_cnt"]!.GetValue<int>() == 0) { await Task.Delay(1); }
+        try { await RemoveAsync(); }
+        finally { await Task.WhenAll(read, targetRead); } // guests are not taken away under their requests
+        Assert.Equal(0, (await read).Status);
+        Assert.True((await targetRead).IsGood);
+
+        async Task RemoveAsync()
+        {
+            Task<JsonNode> deletion = CallAsync("bdev_malloc_delete", """{"name":"M0"}""");
+            Task<JsonNode> removal = CallAsync("vhost_scsi_controller_remove_target", """{"ctrlr":"s","scsi_target_num":0}""");
+            await PlayAsync(Malloc("M2"), ("bdev_malloc_delete", """{"name":"M2"}""", "true")); // others are served meanwhile
+            Assert.False(deletion.IsCompleted || removal.IsCompleted);
+            Assert.Equal((-110, -32602), ((await deletion)["error"]!["code"]!.GetValue<int>(), (await removal)["error"]!["code"]!.GetValue<int>()));
+            await PlayAsync(
+                ("vhost_scsi_controller_add_target", """{"ctrlr":"s","scsi_target_num":0,"bdev_name":"M0"}""", Error(-32602, "File exists")), // it is there until it is free
+                ("bdev_malloc_delete", """{"name":"M0"}""", "true"),
+                ("vhost_scsi_controller_remove_target", """{"ctrlr":"s","scsi_target_num":0}""", "true"),
+                ("bdev_malloc_delete", """{"name":"M1"}""", "true"),
+                ("bdev_get_bdevs", "{}", "[]"));
+        }
+    }
+
+    [Fact]
     public async Task Several_VMs_share_a_disk_and_lose_it_together()
     {
         await PlayAsync(Malloc("M0"), ("vhost_create_blk_controller", """{"ctrlr":"vhost0","dev_name":"M0"}""", "true"));

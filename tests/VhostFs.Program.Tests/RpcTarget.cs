@@ -71,17 +71,18 @@ internal sealed class RpcTarget : IDisposable
 
     public async Task<JsonNode> CallAsync(string method, string parameters)
     {
+        int id = Interlocked.Increment(ref _id); // several may call at once
         using var client = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         await client.ConnectAsync(new UnixDomainSocketEndPoint(_directory["s"]));
         // As rpc.py writes: indented, and without a line end.
-        var request = new JsonObject { ["jsonrpc"] = "2.0", ["method"] = method, ["id"] = ++_id, ["params"] = JsonNode.Parse(parameters) };
+        var request = new JsonObject { ["jsonrpc"] = "2.0", ["method"] = method, ["id"] = id, ["params"] = JsonNode.Parse(parameters) };
         await client.SendAsync(Encoding.UTF8.GetBytes(request.ToJsonString(new JsonSerializerOptions { WriteIndented = true })));
         byte[] buffer = new byte[1 << 20];
         int length = 0;
         do { length += await client.ReceiveAsync(buffer.AsMemory(length)); }
         while (buffer[length - 1] != '\n');
         JsonNode answer = JsonNode.Parse(buffer.AsSpan(0, length))!;
-        Assert.Equal(_id, answer["id"]!.GetValue<int>());
+        Assert.Equal(id, answer["id"]!.GetValue<int>());
         return answer;
     }
 }

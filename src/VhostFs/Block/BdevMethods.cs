@@ -40,23 +40,23 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         ["bdev_examine"] = turn.Whole(ExamineAsync),
         ["bdev_wait_for_examine"] = turn.Whole(WaitForExamineAsync),
         ["bdev_malloc_create"] = turn.Whole(CreateMallocAsync),
-        ["bdev_malloc_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Malloc)),
+        ["bdev_malloc_delete"] = call => DeleteAsync(call, BdevModule.Malloc),
         ["bdev_null_create"] = turn.Whole(CreateNullAsync),
-        ["bdev_null_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Null)),
+        ["bdev_null_delete"] = call => DeleteAsync(call, BdevModule.Null),
         ["bdev_null_resize"] = turn.Whole(ResizeNullAsync),
         ["bdev_aio_create"] = turn.Whole(CreateAioAsync),
-        ["bdev_aio_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Aio)),
+        ["bdev_aio_delete"] = call => DeleteAsync(call, BdevModule.Aio),
         ["bdev_aio_rescan"] = turn.Whole(call => RescanAsync(call, BdevModule.Aio)),
         ["bdev_uring_create"] = turn.Whole(CreateUringAsync),
-        ["bdev_uring_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Uring)),
+        ["bdev_uring_delete"] = call => DeleteAsync(call, BdevModule.Uring),
         ["bdev_uring_rescan"] = turn.Whole(call => RescanAsync(call, BdevModule.Uring)),
         ["bdev_delay_create"] = turn.Whole(CreateDelayAsync),
-        ["bdev_delay_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Delay)),
+        ["bdev_delay_delete"] = call => DeleteAsync(call, BdevModule.Delay),
         ["bdev_error_create"] = turn.Whole(CreateErrorAsync),
-        ["bdev_error_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Error)),
+        ["bdev_error_delete"] = call => DeleteAsync(call, BdevModule.Error),
         ["bdev_error_inject_error"] = turn.Whole(InjectAsync),
         ["bdev_passthru_create"] = turn.Whole(CreatePassthruAsync),
-        ["bdev_passthru_delete"] = turn.Whole(call => DeleteAsync(call, BdevModule.Passthru)),
+        ["bdev_passthru_delete"] = call => DeleteAsync(call, BdevModule.Passthru),
     };
 
     /// <summary>What makes all of them again that do not come by themselves, each after what it stands on.</summary>
@@ -292,7 +292,7 @@ internal sealed class BdevMethods(BdevRegistry bdevs, ControlTurn turn)
         var parameters = new RpcParameters(call, module == BdevModule.Error ? s_wrongForError : s_wrong);
         string name = parameters.Text("name");
         parameters.End();
-        await bdevs.DeleteAsync(Find(name, module));
+        await bdevs.DeleteAsync(turn, () => Find(name, module));
         return true;
     }
 

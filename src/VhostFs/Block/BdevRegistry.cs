@@ -91,6 +91,25 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
         await RemoveAsync(bdev);
     }
 
+    /// <summary>The same as a call of its own, not in its turn: while requests under way end, others have theirs.</summary>
+    /// <param name="find">The bdev, looked up anew in each turn.</param>
+    /// <exception cref="RpcException">Somebody does not let go; or ETIMEDOUT: requests do not end.</exception>
+    public Task DeleteAsync(ControlTurn turn, Func<RegisteredBdev> find) => turn.RunAroundAsync(
+        async () =>
+        {
+            RegisteredBdev bdev = find();
+            await CheckDeletableAsync(bdev);
+            return QuiesceAsync(bdev);
+        },
+        async () =>
+        {
+            await DeleteAsync(find());
+            return true;
+        });
+
+    /// <summary>What <see cref="BdevUser.QuiesceAsync"/> does, if there is a user.</summary>
+    public static Task QuiesceAsync(RegisteredBdev bdev) => bdev.User?.QuiesceAsync(bdev) ?? Task.CompletedTask;
+
     /// <exception cref="RpcException">Somebody would not let go.</exception>
     public static async Task CheckDeletableAsync(RegisteredBdev bdev)
     {

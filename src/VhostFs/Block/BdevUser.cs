@@ -15,6 +15,9 @@ internal class BdevUser(string name)
     /// <summary>Who would have to let go, and does not: he, or one above him. Null: nobody.</summary>
     public virtual Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(this);
 
+    /// <summary>Begins to let go of a bdev that he does not refuse to let go: nothing new is asked of it. Completes when nothing of his is under way on it, which may take for ever. May be asked again.</summary>
+    public virtual Task QuiesceAsync(RegisteredBdev bdev) => Task.CompletedTask;
+
     /// <summary>Completes when nothing of his is under way on the bdev, and nothing will be.</summary>
     /// <exception cref="RpcException">He does not let go.</exception>
     public virtual Task LetGoAsync(RegisteredBdev bdev) => throw RpcException.Of(Errno.EBUSY, $"bdev '{bdev.Name}' is used by {this}; delete that first");
@@ -38,6 +41,8 @@ internal sealed class BdevsAbove(BdevRegistry registry, IReadOnlyList<Registered
         }
         return null;
     }
+
+    public override Task QuiesceAsync(RegisteredBdev bdev) => Task.WhenAll(bdevs.Select(BdevRegistry.QuiesceAsync));
 
     // From the top: whoever has nobody above him has nothing under way below him either.
     public override async Task LetGoAsync(RegisteredBdev bdev)

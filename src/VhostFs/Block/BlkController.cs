@@ -16,6 +16,7 @@ internal sealed class BlkController : VhostController
     private readonly bool _isReadOnly;
     private RegisteredBdev? _bdev; // null: it was deleted under the controller
     private IBdev _served;
+    private Task? _quiet; // the bdev is to be deleted
     private readonly List<VhostUserDevice> _devices = []; // of those who are connected
 
     public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
@@ -52,20 +53,25 @@ internal sealed class BlkController : VhostController
 
     protected override void OnSessionEnded(VhostUserDevice device) => _devices.Remove(device);
 
+    // Once, however often it is asked for.
+    private Task QuiesceAsync(RegisteredBdev bdev) => _quiet ??= Reactor.InvokeAsync(async () =>
+    {
+        _served = new GoneBdev(bdev.Bdev);
+        foreach (VhostUserBlkDevice device in _devices.Cast<VhostUserBlkDevice>().ToArray()) { await device.ReplaceBdevAsync(_served); }
+        return true;
+    });
+
     private async Task LetGoAsync(RegisteredBdev bdev)
     {
-        await Reactor.InvokeAsync(async () =>
-        {
-            _served = new GoneBdev(bdev.Bdev);
-            foreach (VhostUserBlkDevice device in _devices.Cast<VhostUserBlkDevice>().ToArray()) { await device.ReplaceBdevAsync(_served); }
-            return true;
-        });
+        await QuiesceAsync(bdev);
         _bdev = null;
     }
 
     private sealed class Holder(BlkController controller) : BdevUser($"controller {controller.Name}")
     {
         public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        public override Task QuiesceAsync(RegisteredBdev bdev) => controller.QuiesceAsync(bdev);
 
         public override Task LetGoAsync(RegisteredBdev bdev) => controller.LetGoAsync(bdev);
     }

@@ -20,7 +20,7 @@ internal sealed class CryptoMethods(BdevRegistry bdevs, ControlTurn turn)
         ["accel_crypto_key_destroy"] = turn.Whole(DestroyKeyAsync),
         ["accel_crypto_keys_get"] = turn.Whole(GetKeysAsync),
         ["bdev_crypto_create"] = turn.Whole(CreateAsync),
-        ["bdev_crypto_delete"] = turn.Whole(DeleteAsync),
+        ["bdev_crypto_delete"] = DeleteAsync,
     };
 
     /// <summary>What makes the keys again. They are in it, as in what SPDK saves: whoever keeps it keeps the keys.</summary>
@@ -95,8 +95,7 @@ internal sealed class CryptoMethods(BdevRegistry bdevs, ControlTurn turn)
         var parameters = new RpcParameters(call, s_wrong);
         string name = parameters.Text("name");
         parameters.End();
-        if (bdevs.Find(name) is not { Module: BdevModule.Crypto } bdev) { throw RpcException.Of(Errno.ENODEV, $"there is no crypto bdev '{name}'"); }
-        await bdevs.DeleteAsync(bdev);
+        await bdevs.DeleteAsync(turn, () => bdevs.Find(name) is { Module: BdevModule.Crypto } bdev ? bdev : throw RpcException.Of(Errno.ENODEV, $"there is no crypto bdev '{name}'"));
         return true;
     }
 

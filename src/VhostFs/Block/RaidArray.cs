@@ -19,6 +19,7 @@ internal sealed class RaidArray : BdevUser
     private readonly BdevRegistry _bdevs;
     private readonly RegisteredBdev?[] _slots;
     private readonly IBdev?[] _parts; // the bases as the array uses them: from its own reactor
+    private readonly Task<bool>?[] _leaving; // of legs that are to be free
     private readonly long[] _blocks;
     private string _rebuildTarget = "";
 
@@ -30,6 +31,7 @@ internal sealed class RaidArray : BdevUser
         StripBytes = stripBytes;
         _slots = [.. bases];
         _parts = [.. bases.Select(b => From(bases[0].Reactor, b))];
+        _leaving = new Task<bool>?[bases.Count];
         _blocks = new long[bases.Count];
         Registered = null!; // MakeAsync
     }
@@ -145,6 +147,12 @@ internal sealed class RaidArray : BdevUser
         return goesToo ? await BdevRegistry.FindRefusalAsync(Registered) : null;
     }
 
+    /// <summary>A leg that is not the last begins to leave; all else goes with the array, and so with who uses that.</summary>
+    public override async Task QuiesceAsync(RegisteredBdev bdev)
+    {
+        if (Mirror is null || !await LeaveAsync(Array.IndexOf(_slots, bdev))) { await BdevRegistry.QuiesceAsync(Registered); }
+    }
+
     // Whether a leg is the last may have changed since somebody asked.
     public override async Task LetGoAsync(RegisteredBdev bdev)
     {
@@ -154,10 +162,19 @@ internal sealed class RaidArray : BdevUser
 
     private async Task<bool> TakeOutAsync(int slot)
     {
-        IBdev part = _parts[slot]!;
-        if (!await Registered.Reactor.InvokeAsync(() => Mirror!.RemoveAsync(part))) { return false; }
+        if (!await LeaveAsync(slot)) { return false; }
         Free(slot);
         return true;
+    }
+
+    /// <summary>False: it is the last, and stays.</summary>
+    private async Task<bool> LeaveAsync(int slot)
+    {
+        IBdev part = _parts[slot]!;
+        // Once, however often it is asked for.
+        bool leaves = await (_leaving[slot] ??= Registered.Reactor.InvokeAsync(() => Mirror!.RemoveAsync(part)));
+        if (!leaves) { _leaving[slot] = null; }
+        return leaves;
     }
 
     private async Task StopAsync()
@@ -170,7 +187,7 @@ internal sealed class RaidArray : BdevUser
     private void Free(int slot)
     {
         if (_slots[slot] is { } below) { below.User = null; }
-        (_slots[slot], _parts[slot]) = (null, null);
+        (_slots[slot], _parts[slot], _leaving[slot]) = (null, null, null);
     }
 
     private IBdev Make(string name, Reactor.Reactor reactor)

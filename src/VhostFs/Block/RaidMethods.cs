@@ -30,10 +30,10 @@ internal sealed class RaidMethods(BdevRegistry bdevs, ControlTurn turn, Log log)
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
         ["bdev_raid_create"] = turn.Whole(CreateAsync),
-        ["bdev_raid_delete"] = turn.Whole(DeleteAsync),
+        ["bdev_raid_delete"] = DeleteAsync,
         ["bdev_raid_get_bdevs"] = turn.Whole(GetAsync),
         ["bdev_raid_add_base_bdev"] = turn.Whole(AddBaseAsync),
-        ["bdev_raid_remove_base_bdev"] = turn.Whole(RemoveBaseAsync),
+        ["bdev_raid_remove_base_bdev"] = RemoveBaseAsync,
     };
 
     private async Task<object?> CreateAsync(RpcCall call)
@@ -64,9 +64,9 @@ internal sealed class RaidMethods(BdevRegistry bdevs, ControlTurn turn, Log log)
         var parameters = new RpcParameters(call, s_wrong);
         string name = parameters.Text("name");
         parameters.End();
-        RaidArray array = Find(name) ?? throw new RpcException(-(int)Errno.ENODEV, $"raid bdev {name} not found");
-        try { await bdevs.DeleteAsync(array.Registered); }
-        catch (RpcException e) { throw new RpcException(RpcErrorCode.InternalError, e.Message, e.Reason); }
+        string notFound = $"raid bdev {name} not found";
+        try { await bdevs.DeleteAsync(turn, () => Find(name)?.Registered ?? throw new RpcException(-(int)Errno.ENODEV, notFound)); }
+        catch (RpcException e) when (e.Message != notFound) { throw new RpcException(RpcErrorCode.InternalError, e.Message, e.Reason); }
         return true;
     }
 
@@ -112,13 +112,30 @@ internal sealed class RaidMethods(BdevRegistry bdevs, ControlTurn turn, Log log)
         parameters.End();
         try
         {
-            RegisteredBdev below = FindBase(name);
-            if (below.User is not RaidArray array) { throw RpcException.Of(Errno.ENODEV, $"bdev '{name}' is in no array"); }
-            await BdevRegistry.CheckDeletableAsync(below);
-            await array.LetGoAsync(below);
+            await turn.RunAroundAsync(
+                async () =>
+                {
+                    (RegisteredBdev below, RaidArray array) = await FindMemberAsync(name);
+                    return array.QuiesceAsync(below);
+                },
+                async () =>
+                {
+                    (RegisteredBdev below, RaidArray array) = await FindMemberAsync(name);
+                    await array.LetGoAsync(below);
+                    return true;
+                });
         }
         catch (RpcException e) { throw new RpcException(e.Code, "Failed to remove base bdev from raid bdev", e.Reason); }
         return true;
+    }
+
+    /// <summary>A base, in an array that lets it go.</summary>
+    private async Task<(RegisteredBdev Base, RaidArray Array)> FindMemberAsync(string name)
+    {
+        RegisteredBdev below = FindBase(name);
+        if (below.User is not RaidArray array) { throw RpcException.Of(Errno.ENODEV, $"bdev '{name}' is in no array"); }
+        await BdevRegistry.CheckDeletableAsync(below);
+        return (below, array);
     }
 
     private static void CheckShape(string name, RaidLevel level, string[] baseNames, long stripBytes)

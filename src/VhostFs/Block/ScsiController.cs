@@ -46,11 +46,17 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         if (target.OnResized is { } onResized) { await ListenAsync(bdev, () => bdev.Bdev.Resized += onResized); }
     }
 
+    /// <summary>The target is on its way out: the guest has lost the disk.</summary>
+    public bool IsLeaving(int number) => _added[number]?.Quiet is not null;
+
+    /// <summary>The guest loses the disk; completes when nothing is under way on the bdev. Once, however often it is asked for.</summary>
+    public Task QuiesceAsync(int number) => _added[number]!.Quiet ??= Reactor.InvokeAsync(() => _targets.RemoveAsync(number));
+
     /// <summary>Completes when the bdev is not used any more.</summary>
     public async Task RemoveAsync(int number)
     {
         Target target = _added[number]!;
-        await Reactor.InvokeAsync(() => _targets.RemoveAsync(number));
+        await QuiesceAsync(number);
         if (target.OnResized is { } onResized) { await ListenAsync(target.Bdev, () => target.Bdev.Bdev.Resized -= onResized); }
         _added[number] = null;
         target.Bdev.User = null;
@@ -91,7 +97,11 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
 
         public Action<long>? OnResized => onResized;
 
+        public Task? Quiet { get; set; }
+
         public override Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => Task.FromResult<BdevUser?>(null);
+
+        public override Task QuiesceAsync(RegisteredBdev bdev) => controller.QuiesceAsync(number);
 
         /// <summary>The bdev is deleted: the guest loses the disk.</summary>
         public override Task LetGoAsync(RegisteredBdev bdev) => controller.RemoveAsync(number);

@@ -17,7 +17,7 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
         ["vhost_create_scsi_controller"] = turn.Whole(CreateAsync),
         ["vhost_start_scsi_controller"] = turn.Whole(StartAsync),
         ["vhost_scsi_controller_add_target"] = turn.Whole(AddTargetAsync),
-        ["vhost_scsi_controller_remove_target"] = turn.Whole(RemoveTargetAsync),
+        ["vhost_scsi_controller_remove_target"] = RemoveTargetAsync,
     };
 
     /// <summary>What makes all of them again, with their targets.</summary>
@@ -68,13 +68,25 @@ internal sealed class ScsiMethods(BdevRegistry bdevs, VhostControllers controlle
     private async Task<object?> RemoveTargetAsync(RpcCall call)
     {
         var parameters = new RpcParameters(call, s_wrong);
-        ScsiController controller = Find(parameters.Text("ctrlr"));
+        string name = parameters.Text("ctrlr");
         int number = parameters.Integer("scsi_target_num");
         parameters.End();
-        CheckNumber(number);
-        if (!controller.HasTarget(number)) { throw RpcException.InvalidParams(Errno.ENODEV, $"controller '{controller.Name}' has no target {number}"); }
-        await controller.RemoveAsync(number);
-        return true;
+        return await turn.RunAroundAsync<object?>(
+            () =>
+            {
+                ScsiController controller = Find(name);
+                CheckNumber(number);
+                if (!controller.HasTarget(number)) { throw RpcException.InvalidParams(Errno.ENODEV, $"controller '{controller.Name}' has no target {number}"); }
+                return Task.FromResult(controller.QuiesceAsync(number));
+            },
+            async () =>
+            {
+                // It may have gone meanwhile, with its bdev or by another such call, and there may be a new one.
+                ScsiController controller = Find(name);
+                if (controller.IsLeaving(number)) { await controller.RemoveAsync(number); }
+                return true;
+            },
+            RpcException.InvalidParams);
     }
 
     private static void CheckNumber(int number)

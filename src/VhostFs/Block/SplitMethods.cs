@@ -18,7 +18,7 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
     public Dictionary<string, RpcMethod> Methods => new(StringComparer.Ordinal)
     {
         ["bdev_split_create"] = turn.Whole(CreateAsync),
-        ["bdev_split_delete"] = turn.Whole(DeleteAsync),
+        ["bdev_split_delete"] = DeleteAsync,
     };
 
     private async Task<object?> CreateAsync(RpcCall call)
@@ -48,10 +48,28 @@ internal sealed class SplitMethods(BdevRegistry bdevs, ControlTurn turn)
         var parameters = new RpcParameters(call, s_wrong);
         string baseName = parameters.Text("base_bdev");
         parameters.End();
+        await turn.RunAroundAsync(
+            async () =>
+            {
+                (RegisteredBdev below, BdevsAbove splits) = await FindAsync(baseName);
+                return splits.QuiesceAsync(below);
+            },
+            async () =>
+            {
+                (RegisteredBdev below, BdevsAbove splits) = await FindAsync(baseName);
+                await splits.LetGoAsync(below);
+                return true;
+            },
+            RpcException.InvalidParams);
+        return true;
+    }
+
+    /// <summary>A bdev that is split, and whose splits may go.</summary>
+    private async Task<(RegisteredBdev Base, BdevsAbove Splits)> FindAsync(string baseName)
+    {
         if (bdevs.Find(baseName) is not { } below || SplitsOf(below) is not { } splits) { throw RpcException.InvalidParams(Errno.ENOENT, $"there is no bdev '{baseName}' that is split"); }
         if (await splits.FindRefusalAsync(below) is { } refusal) { throw RpcException.InvalidParams(Errno.EBUSY, $"a split of '{below.Name}' is used by {refusal}; delete that first"); }
-        await splits.LetGoAsync(below);
-        return true;
+        return (below, splits);
     }
 
     private async Task<List<RegisteredBdev>> SplitAsync(RpcCall call, RegisteredBdev below, long sizeBytes, int count)

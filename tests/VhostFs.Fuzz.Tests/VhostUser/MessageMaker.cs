@@ -128,6 +128,12 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
                 Put(index | (none ? 0x100UL : 0));
                 if (!none) { _fds.Add(random.OneIn(10) ? descriptors.Any(random) : id == MessageId.SetVringKick ? queues[queue].KickFd.Fd : id == MessageId.SetVringCall ? queues[queue].CallFd.Fd : queues[queue].ErrFd.Fd); }
                 break;
+            case MessageId.SetConfig when random.OneIn(2): // what a driver may write
+                (int field, uint fieldValue, int fieldBytes) = _kind == DeviceKind.Blk ? (BlkConfig.WritebackOffset, (uint)random.Next(3), 1) : random.OneIn(2) ? (ScsiConfig.SenseSizeOffset, (uint)random.Next(300), 4) : (ScsiConfig.CdbSizeOffset, (uint)random.Next(300), 4);
+                Put(new ConfigRange((uint)field, (uint)fieldBytes, 0));
+                Put(fieldValue);
+                _length -= sizeof(uint) - fieldBytes;
+                break;
             case MessageId.GetConfig or MessageId.SetConfig:
                 (uint offset, int size) = (random.OneIn(8) ? (uint)random.Edge() : id == MessageId.GetConfig ? 0 : random.Pick<uint>([0, 20, 24, BlkConfig.WritebackOffset]), random.OneIn(3) ? random.Next(300) : random.Pick<int>([1, 4, 8, 60]));
                 Put(new ConfigRange(offset, random.OneIn(12) ? (uint)random.Edge() : (uint)size, 0));

@@ -1,4 +1,5 @@
 using VhostFs.Campaigns;
+using VhostFs.VhostUser;
 
 namespace VhostFs.Fuzz.Tests.VhostUser;
 
@@ -12,6 +13,9 @@ public sealed class VhostUserFuzzCampaign()
     private bool _corpusRan;
     private int _seeds;
     private long _settledBytes;
+
+    /// <summary>How often each message was obeyed and refused, for those who want to know what is reached.</summary>
+    internal Dictionary<(MessageId Id, bool IsObeyed), int> Coverage { get; } = [];
 
     /// <summary>Descriptors and mappings are counted for the whole process.</summary>
     public override int MaxThreads => 1;
@@ -35,6 +39,7 @@ public sealed class VhostUserFuzzCampaign()
                 throw new FindingException($"message {run.Messages}: {found}");
             }
             cases += run.Messages;
+            foreach ((var answer, int count) in run.Answers) { Coverage[answer] = Coverage.GetValueOrDefault(answer) + count; }
         }
         CheckGrowth();
         return cases;

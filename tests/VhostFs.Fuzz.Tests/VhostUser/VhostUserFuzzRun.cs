@@ -125,6 +125,9 @@ internal sealed class VhostUserFuzzRun : IDisposable
         AskHonest(3, 1, new byte[16], 104);
     }
 
+    /// <summary>How often each message was obeyed, or answered with what was asked for, and how often refused.</summary>
+    public Dictionary<(MessageId Id, bool IsObeyed), int> Answers { get; } = [];
+
     /// <summary>How connections ended, by the first words of why.</summary>
     public Dictionary<string, int> Ends { get; } = [];
 
@@ -218,6 +221,9 @@ internal sealed class VhostUserFuzzRun : IDisposable
                 };
                 Expect(isRight && header.Flags == (MessageFlags.Version1 | MessageFlags.Reply), $"an answer to {header.Id} with flags {header.Flags} and {header.PayloadBytes} bytes");
                 if (_receivedBytes - at < MessageHeader.Size + (int)header.PayloadBytes) { break; }
+                bool isAcknowledgement = header.Id is not (MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig or MessageId.GetInflightFd);
+                var answer = (header.Id, isAcknowledgement ? _received[at + MessageHeader.Size] == 0 : header.PayloadBytes > 0);
+                Answers[answer] = Answers.GetValueOrDefault(answer) + 1;
                 if (header.Id == MessageId.GetInflightFd)
                 {
                     _maker.TakeArea(area, _received.AsSpan(at + MessageHeader.Size, InflightDescription.Size));
