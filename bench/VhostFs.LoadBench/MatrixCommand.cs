@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Runtime.InteropServices;
 using VhostFs.GuestDriver;
 using VhostFs.LoadBench.Load;
 using VhostFs.LoadBench.Matrix;
@@ -9,6 +10,8 @@ namespace VhostFs.LoadBench;
 /// <summary><c>loadbench matrix</c>: vhostfs and a peer side by side, as tables and pictures.</summary>
 internal static class MatrixCommand
 {
+    private const int Interrupted = 130;
+
     public static Command New()
     {
         var vhostfs = new Option<string>("--vhostfs") { Description = "Program to measure", HelpName = "file", DefaultValueFactory = _ => "vhostfs" };
@@ -72,12 +75,18 @@ internal static class MatrixCommand
     {
         try
         {
+            using var stop = new CancellationTokenSource();
+            // Files and servers of the run go before the program does.
+            void Stop(PosixSignalContext signal) => (signal.Cancel, _) = (true, stop.CancelAsync());
+            using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+            using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
             using StreamWriter? raw = json is null ? null : new StreamWriter(json);
-            Comparison comparison = new MatrixRun(options, Console.Error, raw).Run();
+            Comparison comparison = new MatrixRun(options, Console.Error, raw, stop.Token).Run();
             raw?.WriteLine(ComparisonFile.Line(comparison));
             ReportFiles.Write(comparison, Console.Out, pictures, document);
             return 0;
         }
+        catch (OperationCanceledException) { return Interrupted; }
         catch (Exception e) when (e is DriverException or IOException or UnauthorizedAccessException)
         {
             Console.Error.WriteLine($"loadbench: {e.Message}");

@@ -170,8 +170,11 @@ internal sealed partial class DriverQueue : IDisposable
 
     public void Dispose()
     {
-        _isOver.Set();
-        _caller?.Join();
+        if (_caller is { IsAlive: true })
+        {
+            _isOver.Set();
+            _caller.Join();
+        }
         _isOver.Dispose();
         KickFd.Dispose();
         CallFd.Dispose();

@@ -64,7 +64,7 @@ public sealed class MatrixTests : IDisposable
         }
         Assert.Throws<DriverException>(() => LoadRun.Run(Options("lookup", server.Socket) with { Device = DeviceKind.Blk }).ToList());
         server.Dispose(); // which has the image locked
-        Assert.DoesNotContain((byte)0, File.ReadAllBytes(image).Chunk(4096).Select(block => block.Max()));
+        Assert.DoesNotContain((byte)0, File.ReadAllBytes(image).Take(1 << 20).Chunk(4096).Select(block => block.Max()));
     }
 
     [Fact]

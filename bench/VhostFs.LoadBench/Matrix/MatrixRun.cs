@@ -8,7 +8,8 @@ namespace VhostFs.LoadBench.Matrix;
 /// <summary>Runs all cases on both servers by turns, so that what disturbs the machine disturbs both.</summary>
 /// <param name="progress">A line per run.</param>
 /// <param name="raw">A line of JSON per run; null: nobody wants them.</param>
-internal sealed class MatrixRun(MatrixOptions options, TextWriter progress, TextWriter? raw)
+/// <param name="stop">Ends it before the next run, with an exception.</param>
+internal sealed class MatrixRun(MatrixOptions options, TextWriter progress, TextWriter? raw, CancellationToken stop = default)
 {
     private readonly Dictionary<(string Server, Case Case), List<RunResult>> _results = [];
     private readonly List<Case> _order = [];
@@ -98,6 +99,7 @@ internal sealed class MatrixRun(MatrixOptions options, TextWriter progress, Text
 
     private void RunOnce(Server server, Case one)
     {
+        stop.ThrowIfCancellationRequested();
         server.Start();
         foreach (RunResult result in LoadRun.Run(options.Load(one, server.Socket)))
         {

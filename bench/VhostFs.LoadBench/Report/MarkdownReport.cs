@@ -19,9 +19,9 @@ internal static class MarkdownReport
             : $"| {comparison.Name} | {comparison.Ours} | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|");
         foreach (CaseResult one in comparison.Cases)
         {
-            string Both(Func<Side, double> value) => one.Peer is null ? Number(value(one.Ours)) : $"{Number(value(one.Ours))} / {Number(value(one.Peer))}";
+            string Both(Func<Side, string> value) => one.Peer is null ? value(one.Ours) : $"{value(one.Ours)} / {value(one.Peer)}";
             string rates = one.Peer is null ? Rate(one, one.Ours) : $"{Rate(one, one.Ours)} | {Rate(one, one.Peer)} | {one.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}";
-            text.AppendLine(CultureInfo.InvariantCulture, $"| {Title(one)} | {rates} | {Both(s => s.CpuUs)} | {Both(s => s.P50Us)} | {Both(s => s.P999Us)} | {Both(s => Math.Round(s.SpreadPercent))} |");
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {Title(one)} | {rates} | {Both(s => Number(s.CpuUs))} | {Both(s => Number(s.P50Us))} | {Both(s => Number(s.P999Us))} | {Both(s => s.SpreadPercent.ToString("N0", CultureInfo.InvariantCulture))} |");
         }
         AppendMemory(text, comparison);
         foreach ((string path, string title) in pictures) { text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"![{title}]({path})"); }
