@@ -151,7 +151,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
                 else
                 {
                     uint crc = volume.HasDataChecksums ? ExtentGroup.Crc(value, part.CrcIndex + i) : 0;
-                    Page? page = isPrivate || count < BlockBytes ? pool.Pages.Rent() : null;
+                    Page? page = isPrivate || count < BlockBytes ? pool.DataPages.Rent() : null;
                     read.Blocks.Add(new BlobReadBlock(physical, crc, done + at, from, count, page));
                 }
                 at += count;
@@ -218,7 +218,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
     {
         foreach (BlobReadBlock block in read.Blocks)
         {
-            if (block.Page is not null) { pool.Pages.Release(block.Page); }
+            if (block.Page is not null) { PagePool.Release(block.Page); }
         }
         read.Clear();
         pool.BlobReads.Push(read);

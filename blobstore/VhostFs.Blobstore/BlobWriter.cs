@@ -74,7 +74,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         for (int i = 0; i < change.Count; i++)
         {
             ref BlockChange block = ref change[i];
-            if (block.Page is not null) { pool.Pages.Release(block.Page); }
+            if (block.Page is not null) { PagePool.Release(block.Page); }
             bool isReserved = block.Kind is BlockChangeKind.New or BlockChangeKind.Preallocate && block.Physical != 0;
             if (isReserved && !change.IsCommitted) { volume.Allocator.Release(new BlockRun(block.Physical, 1)); }
         }
@@ -210,7 +210,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         for (int i = 0; i < change.Count; i++)
         {
             if (change[i].OldPhysical == 0) { continue; }
-            Page page = pool.Pages.Rent();
+            Page page = PagesFor(change[i]).Rent();
             change[i].Page = page;
             Errno read = await reader.ReadBlockAsync(change[i].OldPhysical, change[i].OldCrc, page);
             if (read != Errno.None) { return read; }
@@ -232,7 +232,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             for (int i = first; i < end && pool.Bdev.CompletesAtOnce; i++)
             {
                 if (!IsToBeWritten(change[i])) { continue; }
-                pool.Pages.Release(change[i].Page!);
+                PagePool.Release(change[i].Page!);
                 change[i].Page = null;
             }
         }
@@ -255,6 +255,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         block.Crc = Crc32C.Compute(memory);
     }
 
+    private PagePool PagesFor(in BlockChange block) => block.IsLogged ? pool.Pages : pool.DataPages;
+
     private Span<byte> MemoryFor(ref BlockChange block)
     {
         // Nobody refers to the block yet: on a memory device its final place is the only copy.
@@ -263,7 +265,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         {
             return memory.Span;
         }
-        block.Page ??= pool.Pages.Rent();
+        block.Page ??= PagesFor(block).Rent();
         return block.Page.Span;
     }
 

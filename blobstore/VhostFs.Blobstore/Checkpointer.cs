@@ -139,13 +139,13 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private async IoTask<Errno> WriteHeaderAsync(VolumeHeader header)
     {
-        Page page = pool.Pages.Rent();
+        Page page = pool.DataPages.Rent();
         header.Write(page.Span);
         (ulong first, ulong second) = volume.Record.Anchor.HeaderSlots(header.Generation);
         await _writes.AddAsync(first, page.Memory);
         await _writes.AddAsync(second, page.Memory);
         Errno result = await _writes.FinishAsync();
-        pool.Pages.Release(page);
+        PagePool.Release(page);
         return result;
     }
 }

@@ -3,7 +3,7 @@ using VhostFs.Linux;
 namespace VhostFs.Blobstore;
 
 /// <summary>Blocks whose newest content is in the log but not yet in place. Reads look here first; a checkpoint writes them in place.</summary>
-internal sealed class ImageOverlay(PagePool pages)
+internal sealed class ImageOverlay
 {
     private readonly Dictionary<ulong, Page> _images = [];
 
@@ -15,14 +15,14 @@ internal sealed class ImageOverlay(PagePool pages)
     public void Set(ulong block, Page page)
     {
         page.References++;
-        if (_images.Remove(block, out Page? old)) { pages.Release(old); }
+        if (_images.Remove(block, out Page? old)) { PagePool.Release(old); }
         _images.Add(block, page);
     }
 
     /// <summary>The block was freed: its image must never be written (the revoke rule).</summary>
     public void Forget(ulong block)
     {
-        if (_images.Remove(block, out Page? old)) { pages.Release(old); }
+        if (_images.Remove(block, out Page? old)) { PagePool.Release(old); }
     }
 
     /// <summary>All images as they are now, each with a reference, in block order.</summary>
@@ -44,15 +44,15 @@ internal sealed class ImageOverlay(PagePool pages)
             if (inPlace && _images.TryGetValue(image.Block, out Page? current) && current == image.Page)
             {
                 _images.Remove(image.Block);
-                pages.Release(current);
+                PagePool.Release(current);
             }
-            pages.Release(image.Page);
+            PagePool.Release(image.Page);
         }
     }
 
     public void Clear()
     {
-        foreach (Page page in _images.Values) { pages.Release(page); }
+        foreach (Page page in _images.Values) { PagePool.Release(page); }
         _images.Clear();
     }
 }

@@ -25,7 +25,6 @@ internal sealed class Log : IDisposable
 
     private readonly IBdev _bdev;
     private readonly LogBuffers _buffers;
-    private readonly PagePool _pages;
     private readonly Action<string> _fail;
     private readonly ulong _ringFirst;
     private readonly int _ringBlocks;
@@ -43,11 +42,10 @@ internal sealed class Log : IDisposable
     private bool _isScheduled;
     private bool _wantsMarker;
 
-    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, PagePool pages, Action<string> fail)
+    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, Action<string> fail)
     {
         _bdev = bdev;
         _buffers = buffers;
-        _pages = pages;
         _fail = fail;
         _ringFirst = anchor.RingFirst;
         _ringBlocks = anchor.RingBlocks;
@@ -158,7 +156,7 @@ internal sealed class Log : IDisposable
     public void Abort()
     {
         _wantsMarker = false;
-        _open.Abandon(_pages, _buffers);
+        _open.Abandon(_buffers);
         _waiters.CompleteUpTo(ulong.MaxValue, Errno.EIO);
         Progress.CompleteAll(Errno.EIO);
     }
@@ -220,13 +218,13 @@ internal sealed class Log : IDisposable
             _inFlight = null;
             if (written.IsError)
             {
-                batch.Abandon(_pages, _buffers);
+                batch.Abandon(_buffers);
                 _isWriting = false;
                 _fail($"writing the log failed: {written.Errno}");
                 Progress.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
                 return written.Errno;
             }
-            batch.Clear(_pages, _buffers); // only now: until the bdev has it, log memory is where it survives
+            batch.Clear(_buffers); // only now: until the bdev has it, log memory is where it survives
             WrittenLsn = last;
             LoggedLsn = Math.Max(LoggedLsn, last);
             _waiters.CompleteUpTo(last, Errno.None);

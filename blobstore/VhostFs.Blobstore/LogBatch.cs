@@ -125,7 +125,7 @@ internal sealed class LogBatch : IDisposable
     }
 
     /// <summary>The bdev has it, or nobody was told of it: empties the batch for reuse and lets go of its memory.</summary>
-    public void Clear(PagePool pages, LogBuffers buffers)
+    public void Clear(LogBuffers buffers)
     {
         if (_buffer is not null)
         {
@@ -133,15 +133,15 @@ internal sealed class LogBatch : IDisposable
             if (_buffer.IsStaged) { _buffer.Descriptor.Clear(); }
             buffers.Return(_buffer);
         }
-        foreach (Page image in Images) { pages.Release(image); }
+        foreach (Page image in Images) { PagePool.Release(image); }
         Reset();
     }
 
     /// <summary>The bdev does not take it: what it holds stays in log memory, for who opens the volume next. What never was there is let go.</summary>
-    public void Abandon(PagePool pages, LogBuffers buffers)
+    public void Abandon(LogBuffers buffers)
     {
         if (_buffer is { IsStaged: true } && RecordCount > 0) { Reset(); }
-        else { Clear(pages, buffers); }
+        else { Clear(buffers); }
     }
 
     public void Dispose() => _vecs.Dispose();

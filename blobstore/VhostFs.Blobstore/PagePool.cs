@@ -4,8 +4,10 @@ namespace VhostFs.Blobstore;
 
 /// <summary>A 4 KiB block of private memory on its way to or from the device. Reference counted by its owners, all on one reactor.</summary>
 /// <param name="number">What it is called in log memory (<see cref="LogChunk.PageNumber"/>); 0: it ends with the process.</param>
-internal sealed class Page(IoVec memory, int number)
+internal sealed class Page(PagePool pool, IoVec memory, int number)
 {
+    public PagePool Pool => pool;
+
     public IoVec Memory { get; } = memory;
 
     public int Number => number;
@@ -18,9 +20,10 @@ internal sealed class Page(IoVec memory, int number)
 }
 
 /// <summary>Pages cut from slabs; returned pages are kept for reuse. Bounded by the requests and the log that hold them.</summary>
+/// <param name="memory">Where images are to lie that the log names; null: content that goes to the device as it is, in memory that the kernel pins quickly.</param>
 internal sealed class PagePool(LogMemory? memory)
 {
-    private const int SlabPages = LogBatch.BufferBytes / BlobData.BlockBytes;
+    private const int LargeSlabBytes = 2 << 20; // a huge page of x86 and of ARM with 4 KiB pages
     private readonly List<NativeBuffer> _slabs = []; // keeps them alive
     private Page? _free;
 
@@ -37,13 +40,15 @@ internal sealed class PagePool(LogMemory? memory)
         return page;
     }
 
-    public void Release(Page page)
+    /// <summary>Whichever pool it is from.</summary>
+    public static void Release(Page page)
     {
         Invariant.That(page.References > 0);
         if (--page.References > 0) { return; }
-        page.NextFree = _free;
-        _free = page;
-        PagesInUse--;
+        PagePool pool = page.Pool;
+        page.NextFree = pool._free;
+        pool._free = page;
+        pool.PagesInUse--;
     }
 
     private void AddSlab()
@@ -53,15 +58,16 @@ internal sealed class PagePool(LogMemory? memory)
         if (memory is not null) { isStaged = memory.TryRent(out chunk); }
         IoVec slab = isStaged ? chunk.Memory : AddPrivateSlab();
         // In reverse, so that pages rented one after the other are neighbours and merge into one segment.
-        for (int i = SlabPages - 1; i >= 0; i--)
+        for (int i = (slab.Length / BlobData.BlockBytes) - 1; i >= 0; i--)
         {
-            _free = new Page(slab.Slice(i * BlobData.BlockBytes, BlobData.BlockBytes), isStaged ? chunk.PageNumber(i) : 0) { NextFree = _free };
+            _free = new Page(this, slab.Slice(i * BlobData.BlockBytes, BlobData.BlockBytes), isStaged ? chunk.PageNumber(i) : 0) { NextFree = _free };
         }
     }
 
     private IoVec AddPrivateSlab()
     {
-        var slab = new NativeBuffer(SlabPages * BlobData.BlockBytes);
+        // Who needs few has few.
+        NativeBuffer slab = memory is null && _slabs.Count > 0 ? NativeBuffer.Huge(LargeSlabBytes) : new NativeBuffer(LogBatch.BufferBytes);
         _slabs.Add(slab);
         return slab.Vec;
     }

@@ -61,7 +61,11 @@ public sealed class Pool
 
     internal NodeCache NodeCache { get; }
 
+    /// <summary>For images.</summary>
     internal PagePool Pages { get; }
+
+    /// <summary>For what goes to the bdev as it is, or comes from there.</summary>
+    internal PagePool DataPages { get; } = new(null);
 
     /// <summary>Null: there is none, and replies wait for the bdev.</summary>
     internal LogMemory? LogMemory { get; }

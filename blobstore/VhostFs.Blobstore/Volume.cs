@@ -60,7 +60,7 @@ public sealed class Volume
         var reader = new NodeReader(pool.Bdev, record.Id, Nodes.Owns, text => pool.Report($"volume '{record.Name}': {text}"));
         Tree = new Tree(record.Id, pool.NodeCache, reader);
         Allocator = new BlockAllocator(pool.Geometry.DataStart, pool.Geometry.ClusterBlocks);
-        Overlay = new ImageOverlay(pool.Pages);
+        Overlay = new ImageOverlay();
         Shared = new SharedBlocks(this);
         NextInode = header.NextInode;
         InodeCount = header.InodeCount;
@@ -241,7 +241,7 @@ public sealed class Volume
     }
 
     internal void StartLog(ulong lastLsn) =>
-        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, _pool.Pages, Fail) { NextInode = NextInode };
+        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, Fail) { NextInode = NextInode };
 
     internal Errno Touch(TreeKey key) => Tree.Touch(key);
 

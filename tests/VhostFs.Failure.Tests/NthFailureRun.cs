@@ -203,7 +203,7 @@ internal sealed class NthFailureRun(Scenario scenario)
         {
             if (bdev.InFlight > 0) { return $"{bdev.InFlight} operations of the bdev are still under way after closing"; }
             if (world.Nodes.UsedBytes != 0) { return $"{world.Nodes.UsedBytes} bytes of nodes are still held after closing"; }
-            return world.Pool is { } pool && pool.Pages.PagesInUse != 0 ? $"{pool.Pages.PagesInUse} pages are still held after closing" : null;
+            return world.Pool is { } pool && pool.Pages.PagesInUse + pool.DataPages.PagesInUse is not 0 and var held ? $"{held} pages are still held after closing" : null;
         }
 
         /// <summary>What is on the disk, without any failure: checked from the outside, and opened.</summary>

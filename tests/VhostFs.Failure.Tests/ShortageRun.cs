@@ -98,7 +98,7 @@ internal sealed class ShortageRun(Step step, bool ofReferences, bool mayBePartia
         long free = world.VolumeAt(0).Space.FreeBlocks;
         Errno closed = await world.CloseAsync();
         if (closed != Errno.None) { return $"closing: {closed}"; }
-        if (world.Nodes.UsedBytes != 0 || world.Pool.Pages.PagesInUse != 0) { return "memory is still held after closing"; }
+        if (world.Nodes.UsedBytes != 0 || world.Pool.Pages.PagesInUse != 0 || world.Pool.DataPages.PagesInUse != 0) { return "memory is still held after closing"; }
         CheckReport report = await PoolChecker.CheckAsync(world.Bdev, CheckOptions.Default);
         if (!report.IsClean) { return $"the checker: {string.Join("; ", report.Findings.Take(3))}"; }
         using var again = new FailureWorld(world.Bdev, [FailureWorld.Main]);
