@@ -1,6 +1,7 @@
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
+using IoReactor = VhostFs.Reactor.Reactor;
 
 namespace VhostFs.Blobstore;
 
@@ -9,6 +10,9 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
 {
     private const int MaxSegments = 64;
     private const int MaxBytes = 1 << 20;
+
+    /// <summary>A device that is done at once would have us write for milliseconds in one go: after so much everybody else gets a turn (about 50 us).</summary>
+    private const int BytesPerTurn = 128 * 1024;
     private readonly IoVecList?[] _lists = new IoVecList?[maxParallel];
     private readonly IoTask<IoResult>[] _tasks = new IoTask<IoResult>[maxParallel];
     private IoVecList _open = new();
@@ -16,6 +20,7 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
     private ulong _openLimit;
     private int _oldest;
     private int _inFlight;
+    private long _bytesThisTurn;
     private Errno _error;
 
     /// <summary>Adds a piece that is a whole number of blocks; its memory stays until <see cref="FinishAsync"/> returns.</summary>
@@ -53,6 +58,12 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
         _lists[slot] = list;
         _tasks[slot] = bdev.WriteAsync((long)_openFirst * BlobData.BlockBytes, list.View());
         _inFlight++;
+        _bytesThisTurn = _tasks[slot].IsCompleted ? _bytesThisTurn + list.LengthBytes : 0;
+        if (_bytesThisTurn >= BytesPerTurn)
+        {
+            _bytesThisTurn = 0;
+            await IoReactor.Current.DelayAsync(0);
+        }
         return Errno.None;
     }
 
