@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using System.Text;
 using VhostFs.Bdev;
@@ -15,7 +16,7 @@ public sealed class BlkFuzzCampaign()
     private static readonly BlkRequestType[] s_types = Enum.GetValues<BlkRequestType>();
 
     /// <summary>How often each type had each status, for those who want to know what is reached.</summary>
-    internal Dictionary<(BlkRequestType Type, byte Status), int> Coverage { get; } = [];
+    internal ConcurrentDictionary<(BlkRequestType Type, byte Status), int> Coverage { get; } = [];
 
     /// <summary>A mistake put between the device and its disk, for the test that it is found.</summary>
     internal Func<IBdev, IBdev>? Mistake { get; init; }
@@ -70,7 +71,7 @@ public sealed class BlkFuzzCampaign()
         FuzzRing.Expect(used == (written == inBytes ? written + 1 : written), $"{what}{used} bytes used");
         FuzzRing.Expect(room.AsSpan(written, inBytes - written).SequenceEqual(before.AsSpan(written, inBytes - written)), $"{what}more is written than is said");
         ring.CheckDisk();
-        Coverage[(type, expected)] = Coverage.GetValueOrDefault((type, expected)) + 1;
+        Coverage.AddOrUpdate((type, expected), 1, static (_, times) => times + 1); // seeds run side by side
     }
 
     private static byte StatusOf(BlkRequestType type, ulong sector, byte[] data, int inBytes, bool isReadOnly)

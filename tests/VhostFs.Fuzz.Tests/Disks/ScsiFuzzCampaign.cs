@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using VhostFs.Bdev;
 using VhostFs.Campaigns;
 using VhostFs.VhostUser;
@@ -27,7 +28,7 @@ public sealed class ScsiFuzzCampaign()
     ];
 
     /// <summary>How often each opcode ended well or not, for those who want to know what is reached.</summary>
-    internal Dictionary<(ScsiOpcode Opcode, bool IsGood), int> Coverage { get; } = [];
+    internal ConcurrentDictionary<(ScsiOpcode Opcode, bool IsGood), int> Coverage { get; } = [];
 
     /// <summary>A mistake put between the device and its disk, for the test that it is found.</summary>
     internal Func<IBdev, IBdev>? Mistake { get; init; }
@@ -100,7 +101,7 @@ public sealed class ScsiFuzzCampaign()
         if (isRead || isWrite) { CheckTransfer(ring, request, room, what, isWhole, isRead, isGood, response, (int)status, cdb, block, count, outBytes, inBytes); }
         if (isGood && opcode is ScsiOpcode.WriteSame10 or ScsiOpcode.WriteSame16 or ScsiOpcode.Unmap) { ring.AcceptDisk(); }
         ring.CheckDisk();
-        Coverage[(opcode, isGood)] = Coverage.GetValueOrDefault((opcode, isGood)) + 1;
+        Coverage.AddOrUpdate((opcode, isGood), 1, static (_, times) => times + 1); // seeds run side by side
     }
 
     private static void CheckTransfer(FuzzRing ring, byte[] request, byte[] room, string what, bool isWhole, bool isRead, bool isGood, ScsiResponse response, int status, byte[] cdb, ulong block, int count, int outBytes, int inBytes)
