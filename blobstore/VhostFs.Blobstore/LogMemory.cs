@@ -41,6 +41,7 @@ public sealed unsafe class LogMemory : IDisposable
     private readonly int _maxChunks;
     private readonly Func<int, bool> _commit;
     private readonly Action<bool> _release;
+    private readonly Action _forgetLeft;
     private readonly Stack<int> _free = new();
     private int _count;
     private bool _isDisposed;
@@ -49,8 +50,12 @@ public sealed unsafe class LogMemory : IDisposable
     /// <param name="maxChunks">How many.</param>
     /// <param name="commit">Makes sure that there is memory for one more chunk; false: there is none.</param>
     /// <param name="release">The end; true: nothing in it counts any more.</param>
-    internal LogMemory(nuint address, int maxChunks, Guid pool, ulong epoch, Func<int, bool> commit, Action<bool> release)
+    /// <param name="left">What earlier lives left in theirs.</param>
+    /// <param name="forgetLeft">Removes that.</param>
+    internal LogMemory(nuint address, int maxChunks, Guid pool, ulong epoch, Func<int, bool> commit, Action<bool> release, IReadOnlyList<StagedBatch> left, Action forgetLeft)
     {
+        Left = left;
+        _forgetLeft = forgetLeft;
         _address = address;
         _maxChunks = maxChunks;
         _commit = commit;
@@ -63,16 +68,13 @@ public sealed unsafe class LogMemory : IDisposable
     }
 
     /// <summary>Batches of earlier lives that their bdev may not have, the oldest first.</summary>
-    public IReadOnlyList<StagedBatch> Left { get; init; } = [];
-
-    /// <summary>The bdev has what counts of <see cref="Left"/>: called once.</summary>
-    public Action ForgetLeft { get; init; } = static () => { };
+    public IReadOnlyList<StagedBatch> Left { get; private set; }
 
     /// <summary>Memory of this process alone, for tests: they play what comes after it.</summary>
     public static LogMemory InProcess(Guid pool, ulong epoch, int chunks, IReadOnlyList<StagedBatch> left, Action forgetLeft)
     {
         var memory = new NativeBuffer(HeaderBytes + (chunks * ChunkBytes), zeroed: true);
-        return new LogMemory(memory.Address, chunks, pool, epoch, static _ => true, _ => memory.Dispose()) { Left = left, ForgetLeft = forgetLeft };
+        return new LogMemory(memory.Address, chunks, pool, epoch, static _ => true, _ => memory.Dispose(), left, forgetLeft);
     }
 
     /// <summary>What would be found if the process ended now; nothing once it is disposed of.</summary>
@@ -98,6 +100,10 @@ public sealed unsafe class LogMemory : IDisposable
     /// <summary>Up to the end of the last chunk that was ever used, as the header says.</summary>
     internal static int UsedBytes(ReadOnlySpan<byte> header) => HeaderBytes + ((int)Math.Min(BinaryPrimitives.ReadUInt32LittleEndian(header[CountOffset..]), MaxChunks) * ChunkBytes);
 
+    /// <summary>Log memory, but not as this program lays it out.</summary>
+    internal static bool IsOfAnotherVersion(ReadOnlySpan<byte> header) =>
+        BinaryPrimitives.ReadUInt64LittleEndian(header) == Magic && BinaryPrimitives.ReadInt32LittleEndian(header[VersionOffset..]) != Version;
+
     /// <summary>A chunk that describes nothing; its content is anything.</summary>
     internal bool TryRent(out LogChunk chunk)
     {
@@ -114,6 +120,13 @@ public sealed unsafe class LogMemory : IDisposable
     }
 
     internal void Return(LogChunk chunk) => _free.Push(chunk.Index);
+
+    /// <summary>The bdev has what counts of <see cref="Left"/>.</summary>
+    internal void ForgetLeft()
+    {
+        Left = [];
+        _forgetLeft();
+    }
 
     /// <summary>The bdev has what a volume that had failed left here.</summary>
     internal void Forget(Guid volume)

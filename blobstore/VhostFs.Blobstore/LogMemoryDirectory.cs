@@ -39,7 +39,8 @@ public sealed class LogMemoryDirectory(string path, bool isOptional = false) : I
         if (memory is null && left.Count > 0)
         {
             // What was left counts all the same.
-            memory = new LogMemory(new NativeBuffer(LogMemory.HeaderBytes, zeroed: true).Address, 0, pool, epoch, static _ => false, static _ => { }) { Left = left, ForgetLeft = () => Remove(files) };
+            var header = new NativeBuffer(LogMemory.HeaderBytes, zeroed: true);
+            memory = new LogMemory(header.Address, 0, pool, epoch, static _ => false, _ => header.Dispose(), left, () => Remove(files));
         }
         return memory;
     }
@@ -79,6 +80,11 @@ public sealed class LogMemoryDirectory(string path, bool isOptional = false) : I
                 return true;
             }
             using NativeBuffer owned = memory;
+            if (LogMemory.IsOfAnotherVersion(memory.Span))
+            {
+                report($"{file} was left by another version of vhostfs: what that wrote last without a sync is not there; start and end that version once, or remove the file");
+                return false;
+            }
             List<StagedBatch> batches = LogMemory.ReadAll(memory.Span, out Guid owner);
             if (owner == pool) { left.AddRange(batches); }
             return true;
@@ -128,7 +134,7 @@ public sealed class LogMemoryDirectory(string path, bool isOptional = false) : I
             if (isEmpty) { FileCalls.Unlink(file); }
         }
 
-        return new LogMemory(address, LogMemory.MaxChunks, pool, epoch, Commit, Release) { Left = left, ForgetLeft = () => Remove(files) };
+        return new LogMemory(address, LogMemory.MaxChunks, pool, epoch, Commit, Release, left, () => Remove(files));
     }
 
     private static void Remove(List<string> files)

@@ -154,6 +154,25 @@ public sealed class LogMemoryTests : VolumeFixture
     });
 
     [Fact]
+    public void What_was_left_is_taken_also_when_there_can_be_no_memory_for_what_comes_next() => Run(async () =>
+    {
+        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
+        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
+        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+        gate.Holds = BdevOperations.Write;
+        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        string file = Assert.Single(Directory.GetFiles(_directory));
+        int epoch = file.LastIndexOf('-') + 1;
+        Directory.CreateDirectory($"{file[..epoch]}{int.Parse(file[epoch..]) + 1}");
+        gate.ReleaseClaim();
+        Assert.Equal(1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
+        Assert.Contains(Reports, report => report.Contains("cannot be made", StringComparison.Ordinal));
+        Assert.Empty(Directory.GetFiles(_directory));
+        gate.LetGo();
+        return 0;
+    });
+
+    [Fact]
     public void A_file_that_others_can_write_is_not_believed() => Run(async () =>
     {
         var gate = new GateBdev(Disk) { KnownAs = "disk7" };
@@ -166,6 +185,28 @@ public sealed class LogMemoryTests : VolumeFixture
         gate.ReleaseClaim();
         Assert.Equal(-1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
         Assert.Contains(Reports, report => report.Contains("not this user's", StringComparison.Ordinal));
+        Assert.True(File.Exists(file));
+        gate.LetGo();
+        return 0;
+    });
+
+    [Fact]
+    public void A_file_of_another_version_is_left_alone_and_named() => Run(async () =>
+    {
+        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
+        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
+        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+        gate.Holds = BdevOperations.Write;
+        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        string file = Assert.Single(Directory.GetFiles(_directory));
+        using (FileStream stream = File.OpenWrite(file))
+        {
+            stream.Position = 8;
+            stream.WriteByte(2);
+        }
+        gate.ReleaseClaim();
+        Assert.Equal(-1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
+        Assert.Contains(Reports, report => report.Contains("another version", StringComparison.Ordinal));
         Assert.True(File.Exists(file));
         gate.LetGo();
         return 0;
