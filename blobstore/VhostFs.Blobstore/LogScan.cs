@@ -141,10 +141,12 @@ internal sealed class LogScan : IDisposable
         NextInode = _header.NextInode;
         ProvenLsn = _header.CheckpointLsn;
         EndLsn = Math.Max(_nextLsn - 1, _header.CheckpointLsn);
-        while (_usedBlocks < _ringBlocks && (TryNext(_end, out Batch batch) || TryNext(0, out batch)))
+        long blocks = 0;
+        while (blocks < _ringBlocks && (TryNext(_end, out Batch batch) || TryNext(0, out batch)))
         {
             if (batch.Position != _end) { _usedBlocks += _ringBlocks - _end; }
             Append(batch);
+            blocks += batch.TotalBlocks;
         }
     }
 

@@ -283,7 +283,8 @@ internal sealed class ImageBuilder : IDisposable
             await WriteAsync(fs, gone, 0, 10);
             await fs.SyncFsAsync();
             await WriteAsync(fs, file, 8_000, 50);
-            ulong last = await MakeFileAsync(fs, Root, "last", 6_000);
+            // 32 KiB and more: in the log by name, not as images.
+            ulong last = await MakeFileAsync(fs, Root, "last", 36_000);
             await fs.SetXattrAsync(last, Name("user.big"), Bytes(15_000), 0, false);
         }
         return Errno.None;
