@@ -131,14 +131,9 @@ public sealed class LogMemoryTests : VolumeFixture
     [Fact]
     public void A_file_in_memory_keeps_it_for_the_next_process_and_goes_when_it_is_not_needed_any_more() => Run(async () =>
     {
-        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
-        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
-        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
-        gate.Holds = BdevOperations.Write;
-        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        GateBdev gate = await LeaveOneChangeAsync();
         string file = Assert.Single(Directory.GetFiles(_directory));
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
-        gate.ReleaseClaim();
 
         // Another disk with a copy of the pool has nothing to do with it.
         using var copy = new MallocBdev("copy", Disk.SizeBytes);
@@ -156,15 +151,10 @@ public sealed class LogMemoryTests : VolumeFixture
     [Fact]
     public void What_was_left_is_taken_also_when_there_can_be_no_memory_for_what_comes_next() => Run(async () =>
     {
-        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
-        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
-        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
-        gate.Holds = BdevOperations.Write;
-        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        GateBdev gate = await LeaveOneChangeAsync();
         string file = Assert.Single(Directory.GetFiles(_directory));
         int epoch = file.LastIndexOf('-') + 1;
         Directory.CreateDirectory($"{file[..epoch]}{int.Parse(file[epoch..]) + 1}");
-        gate.ReleaseClaim();
         Assert.Equal(1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
         Assert.Contains(Reports, report => report.Contains("cannot be made", StringComparison.Ordinal));
         Assert.Empty(Directory.GetFiles(_directory));
@@ -175,14 +165,9 @@ public sealed class LogMemoryTests : VolumeFixture
     [Fact]
     public void A_file_that_others_can_write_is_not_believed() => Run(async () =>
     {
-        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
-        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
-        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
-        gate.Holds = BdevOperations.Write;
-        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        GateBdev gate = await LeaveOneChangeAsync();
         string file = Assert.Single(Directory.GetFiles(_directory));
         File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.OtherWrite);
-        gate.ReleaseClaim();
         Assert.Equal(-1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
         Assert.Contains(Reports, report => report.Contains("not this user's", StringComparison.Ordinal));
         Assert.True(File.Exists(file));
@@ -193,18 +178,13 @@ public sealed class LogMemoryTests : VolumeFixture
     [Fact]
     public void A_file_of_another_version_is_left_alone_and_named() => Run(async () =>
     {
-        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
-        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
-        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
-        gate.Holds = BdevOperations.Write;
-        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        GateBdev gate = await LeaveOneChangeAsync();
         string file = Assert.Single(Directory.GetFiles(_directory));
         using (FileStream stream = File.OpenWrite(file))
         {
             stream.Position = 8;
             stream.WriteByte(2);
         }
-        gate.ReleaseClaim();
         Assert.Equal(-1, await LookIntoAsync(new GateBdev(Disk) { KnownAs = "disk7" }));
         Assert.Contains(Reports, report => report.Contains("another version", StringComparison.Ordinal));
         Assert.True(File.Exists(file));
@@ -271,6 +251,18 @@ public sealed class LogMemoryTests : VolumeFixture
         header.CopyTo(all, 0);
         stream.ReadExactly(all.AsSpan(header.Length));
         return all;
+    }
+
+    /// <summary>A process that was killed when a change of item 2 was in log memory alone; what it had under way is let go with the gate.</summary>
+    private async IoTask<GateBdev> LeaveOneChangeAsync()
+    {
+        var gate = new GateBdev(Disk) { KnownAs = "disk7" };
+        Pool pool = await FormatAsync(gate, new LogMemoryDirectory(_directory));
+        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+        gate.Holds = BdevOperations.Write;
+        Assert.Equal(Errno.None, Completed(TryPutAsync(volume, 2, 10)));
+        gate.ReleaseClaim();
+        return gate;
     }
 
     private async IoTask<int> LookIntoAsync(IBdev bdev)
