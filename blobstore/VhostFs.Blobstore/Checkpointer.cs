@@ -15,12 +15,20 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
     /// <summary>Writes under way at once.</summary>
     private const int MaxParallel = 32;
 
+    /// <summary>How often the last writes under way are waited for: images, nodes, header. Each takes as long as that many.</summary>
+    private const int Ends = 3;
+
     private readonly List<FrozenNode> _frozen = [];
     private readonly List<ImageBlock> _images = [];
     private readonly List<ulong> _obsolete = [];
     private readonly ParallelWrites _writes = new(pool.Bdev, MaxParallel);
     private readonly WaitQueue _idle = new();
     private bool _isRunning;
+
+    // What the pace of the log is reckoned from (Log.Pace): blocks of the ring, blocks to write, blocks written.
+    private int _usedAtFreeze;
+    private int _blocksToWrite;
+    private int _blocksDone;
 
     /// <summary>Begins a checkpoint unless one is under way.</summary>
     public void Start()
@@ -48,15 +56,19 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
             volume.Fail(e.Message);
             result = Errno.EIO;
         }
-        _isRunning = false;
         if (result != Errno.None)
         {
             volume.Fail($"writing a checkpoint failed: {result}");
             result = Errno.EIO;
         }
-        else { volume.Statistics.Checkpoints++; }
+        else
+        {
+            volume.Statistics.Checkpoints++;
+            volume.Log.EndPace();
+        }
+        _isRunning = false;
         _idle.CompleteAll(result);
-        volume.Log.Progress.CompleteAll(result);
+        if (!volume.Log.Room.IsEmpty) { Start(); } // who came meanwhile has filled the ring again
         return result;
     }
 
@@ -72,9 +84,13 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         NodePointer root = volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
         int height = volume.Tree.Height;
         volume.Tree.TakeObsolete(_obsolete);
+        _usedAtFreeze = volume.Log.UsedBlocks;
+        _blocksToWrite = _images.Count + (_frozen.Count * NodePage.Blocks) + (Ends * MaxParallel);
+        _blocksDone = 0;
 
         // ---- images in place, only after their records are durable
         volume.HoldsFreedBlocks = _images.Count > 0;
+        volume.Log.Pace(_usedAtFreeze, 0);
         Errno result = await volume.WrittenAsync(checkpointLsn);
         if (result == Errno.None && _images.Count > 0)
         {
@@ -127,14 +143,35 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
     private async IoTask<Errno> WriteImagesAsync()
     {
         // Also those freed or replaced since the freeze: the record that did it may still be lost, and then the block is this image.
-        for (int i = 0; i < _images.Count; i++) { await _writes.AddAsync(_images[i].Block, _images[i].Page.Memory); }
-        return await _writes.FinishAsync();
+        for (int i = 0; i < _images.Count; i++) { await AddAsync(_images[i].Block, _images[i].Page.Memory); }
+        return await FinishAsync();
     }
 
     private async IoTask<Errno> WriteNodesAsync()
     {
-        for (int i = 0; i < _frozen.Count; i++) { await _writes.AddAsync(_frozen[i].Address, _frozen[i].Vec); }
-        return await _writes.FinishAsync();
+        for (int i = 0; i < _frozen.Count; i++) { await AddAsync(_frozen[i].Address, _frozen[i].Vec); }
+        return await FinishAsync();
+    }
+
+    private async IoTask<Errno> AddAsync(ulong block, IoVec memory)
+    {
+        Errno added = await _writes.AddAsync(block, memory);
+        Advance(memory.Length / BlobData.BlockBytes);
+        return added;
+    }
+
+    private async IoTask<Errno> FinishAsync()
+    {
+        Errno finished = await _writes.FinishAsync();
+        Advance(MaxParallel);
+        return finished;
+    }
+
+    /// <summary>So many blocks more have been written: changes that wait for room in the log may fill as much of it.</summary>
+    private void Advance(int blocks)
+    {
+        _blocksDone += blocks;
+        volume.Log.Pace(_usedAtFreeze, (double)_blocksDone / _blocksToWrite);
     }
 
     private async IoTask<Errno> WriteHeaderAsync(VolumeHeader header)
@@ -144,7 +181,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         (ulong first, ulong second) = volume.Record.Anchor.HeaderSlots(header.Generation);
         await _writes.AddAsync(first, page.Memory);
         await _writes.AddAsync(second, page.Memory);
-        Errno result = await _writes.FinishAsync();
+        Errno result = await FinishAsync();
         PagePool.Release(page);
         return result;
     }

@@ -20,6 +20,9 @@ internal sealed class Log : IDisposable
     /// <summary>The largest batch, in blocks.</summary>
     internal const int MaxBatchBlocks = (LogBatch.BufferBytes / BlobData.BlockBytes) + MaxBatchImages;
 
+    /// <summary>The share of the free ring that may fill before a checkpoint has written anything: a short burst does not wait.</summary>
+    private const double PaceHeadStart = 0.25;
+
     /// <summary>What one transaction can add to a batch.</summary>
     private const int MaxTransactionBlocks = (Transaction.MaxRecordBytes / BlobData.BlockBytes) + 1 + Transaction.MaxImages;
 
@@ -31,11 +34,13 @@ internal sealed class Log : IDisposable
     private readonly int _maxBatchBlocks;
     private readonly TurnEnd _turnEnd;
     private readonly LsnWaiters _waiters = new();
+    private readonly WaitQueue _idle = new();
     private LogBatch _open = new();
     private LogBatch _spare = new();
     private LogBatch? _inFlight;
     private uint _previousCrc;
     private int _head;
+    private int _pacedBlocks;
     private long _written;
     private long _tail;
     private bool _isWriting;
@@ -48,7 +53,7 @@ internal sealed class Log : IDisposable
         _buffers = buffers;
         _fail = fail;
         _ringFirst = anchor.RingFirst;
-        _ringBlocks = anchor.RingBlocks;
+        _ringBlocks = _pacedBlocks = anchor.RingBlocks;
         // Two batches and the hole before a wrap must fit beside a half-full ring.
         _maxBatchBlocks = Math.Min(anchor.RingBlocks / 4, MaxBatchBlocks);
         Uuid = uuid;
@@ -79,8 +84,8 @@ internal sealed class Log : IDisposable
     /// <summary>Recorded in each batch.</summary>
     public ulong NextInode { get; set; }
 
-    /// <summary>Something to do for whoever waits for room.</summary>
-    public WaitQueue Progress { get; } = new();
+    /// <summary>Changes that wait for room; each goes on as soon as there is some, in order.</summary>
+    public WaitQueue Room { get; } = new();
 
     public int UsedBlocks => (int)(_written - _tail);
 
@@ -91,15 +96,18 @@ internal sealed class Log : IDisposable
 
     public bool IsIdle => !_isWriting && _open.IsEmpty;
 
-    /// <summary>The largest record fits into the open batch, and the batch into the ring, even when it has to begin at its start.</summary>
+    /// <summary>The largest record fits into the open batch, and the batch into the ring, even when it has to begin at its start; and no checkpoint lags behind (<see cref="Pace"/>).</summary>
     public bool HasRoom
     {
         get
         {
             int needed = _open.Blocks + MaxTransactionBlocks;
-            return _open.HasRoom && needed <= _maxBatchBlocks && UsedBlocks + needed + _maxBatchBlocks < _ringBlocks;
+            return _open.HasRoom && needed <= _maxBatchBlocks && UsedBlocks + needed + _maxBatchBlocks < _ringBlocks && UsedBlocks + _open.Blocks < _pacedBlocks;
         }
     }
+
+    /// <summary>As <see cref="HasRoom"/>, for who has not waited yet: nobody goes before those who have.</summary>
+    public bool HasRoomForNext => Room.IsEmpty && HasRoom;
 
     public ulong Append(ReadOnlySpan<byte> record, List<Page> images)
     {
@@ -138,17 +146,35 @@ internal sealed class Log : IDisposable
         return new LogTail(_open.IsEmpty ? LastLsn + 1 : _open.FirstLsn, _head, _previousCrc);
     }
 
+    /// <summary>
+    /// A checkpoint that began with <paramref name="usedBlocks"/> in use has done this share of its work: the rest of the ring may fill as fast, no faster. So changes that come more quickly
+    /// than their blocks get in place wait a little each, where they would all wait for the end of the checkpoint together.
+    /// </summary>
+    public void Pace(int usedBlocks, double done)
+    {
+        int free = _ringBlocks - _maxBatchBlocks - usedBlocks;
+        _pacedBlocks = usedBlocks + (int)(free * (PaceHeadStart + ((1 - PaceHeadStart) * done)));
+        GiveRoom();
+    }
+
+    /// <summary>No checkpoint is under way: the ring may fill.</summary>
+    public void EndPace()
+    {
+        _pacedBlocks = _ringBlocks;
+        GiveRoom();
+    }
+
     /// <summary>A durable header begins its log at this position: what lies before is free.</summary>
     public void Trim(long written)
     {
         _tail = written;
-        Progress.CompleteAll(Errno.None);
+        GiveRoom();
     }
 
     /// <summary>Completes when nothing is being written and nothing is about to be.</summary>
     public async IoTask<Errno> IdleAsync()
     {
-        while (_isWriting || _isScheduled) { await Progress.WaitAsync(); }
+        while (_isWriting || _isScheduled) { await _idle.WaitAsync(); }
         return Errno.None;
     }
 
@@ -158,7 +184,7 @@ internal sealed class Log : IDisposable
         _wantsMarker = false;
         _open.Abandon(_buffers);
         _waiters.CompleteUpTo(ulong.MaxValue, Errno.EIO);
-        Progress.CompleteAll(Errno.EIO);
+        Room.CompleteAll(Errno.EIO);
     }
 
     public void Dispose()
@@ -170,6 +196,12 @@ internal sealed class Log : IDisposable
     /// <summary>The one before it is sealed by now: it is named by its checksum.</summary>
     private void BeginBatch(ulong firstLsn) => _open.Begin(new LogBatchIdentity(Uuid, Epoch, firstLsn, _previousCrc), _inFlight is null or { IsStaged: true }, _buffers);
 
+    /// <summary>Who goes on takes its room at once, so the next one sees what is left.</summary>
+    private void GiveRoom()
+    {
+        while (!Room.IsEmpty && HasRoom) { Room.CompleteFirst(Errno.None); }
+    }
+
     private void Schedule()
     {
         if (_isScheduled || _isWriting) { return; }
@@ -180,21 +212,25 @@ internal sealed class Log : IDisposable
     /// <summary>A bug in here must end this volume, and tell everybody who waits for it, rather than leave them waiting.</summary>
     private async IoTask<Errno> RunAsync()
     {
+        _isWriting = true;
         try
         {
             return await WriteAsync();
         }
         catch (InvariantException bug)
         {
-            _isWriting = false;
             _fail($"a bug in writing its log: {bug.Message}");
             return Errno.EIO;
+        }
+        finally
+        {
+            _isWriting = false;
+            _idle.CompleteAll(Errno.None);
         }
     }
 
     private async IoTask<Errno> WriteAsync()
     {
-        _isWriting = true;
         while (!_open.IsEmpty || _wantsMarker)
         {
             if (_open.IsEmpty) { BeginBatch(LastLsn + 1); } // a marker: it only tells the durable LSN
@@ -214,24 +250,22 @@ internal sealed class Log : IDisposable
             long offset = (long)(_ringFirst + (ulong)_head) * BlobData.BlockBytes;
             _head += blocks;
             _written += blocks;
-            IoResult written = await _bdev.WriteAsync(offset, vecs);
+            IoTask<IoResult> writing = _bdev.WriteAsync(offset, vecs);
+            GiveRoom(); // in the batch that is open now
+            IoResult written = await writing;
             _inFlight = null;
             if (written.IsError)
             {
                 batch.Abandon(_buffers);
-                _isWriting = false;
                 _fail($"writing the log failed: {written.Errno}");
-                Progress.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
+                Room.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
                 return written.Errno;
             }
             batch.Clear(_buffers); // only now: until the bdev has it, log memory is where it survives
             WrittenLsn = last;
             LoggedLsn = Math.Max(LoggedLsn, last);
             _waiters.CompleteUpTo(last, Errno.None);
-            Progress.CompleteAll(Errno.None);
         }
-        _isWriting = false;
-        Progress.CompleteAll(Errno.None);
         return Errno.None;
     }
 

@@ -162,8 +162,7 @@ public sealed class Volume
     }
 
     /// <summary>A change may begin now, without waiting.</summary>
-    public bool TryAdmit(Admission admission) =>
-        FailReason is null && Log.HasRoom && HasNodes(admission);
+    public bool TryAdmit(Admission admission) => FailReason is null && Log.HasRoomForNext && HasNodes(admission);
 
     /// <summary>Waits until a change may begin: room in the log, node slots for the next checkpoint. The change must begin synchronously after this.</summary>
     /// <returns>None, ENOSPC (only for Grow), or EIO when the volume has failed.</returns>
@@ -378,25 +377,28 @@ public sealed class Volume
     private async IoTask<Errno> AdmitSlowAsync(Admission admission)
     {
         bool checkpointed = false;
-        while (!TryAdmit(admission))
+        for (bool isNext = Log.HasRoomForNext; !Failed && !(isNext && HasNodes(admission));)
         {
-            if (Failed) { return Errno.EIO; }
-            if (!Log.HasRoom)
+            if (!isNext)
             {
                 if (Log.UsedBlocks > Log.RingBlocks / 3) { _checkpointer.Start(); }
-                await Log.Progress.WaitAsync();
+                await Log.Room.WaitAsync();
+                isNext = Log.HasRoom;
                 continue;
             }
             // Node slots are short: more of them, or the ones that a checkpoint sets free.
             Errno granted = await GrantNodesAsync();
-            if (granted == Errno.None) { continue; }
-            if (checkpointed && Tree.DirtyCount == 0) { return granted; }
-            Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
-            if (done != Errno.None) { return done; }
-            if (checkpointed && admission == Admission.Grow && !HasNodes(admission)) { return granted; }
-            checkpointed = true;
+            if (granted != Errno.None)
+            {
+                if (checkpointed && Tree.DirtyCount == 0) { return granted; }
+                Errno done = await _checkpointer.RunAsync(VolumeFlags.None);
+                if (done != Errno.None) { return done; }
+                if (checkpointed && admission == Admission.Grow && !HasNodes(admission)) { return granted; }
+                checkpointed = true;
+            }
+            isNext = Log.HasRoomForNext;
         }
-        return Errno.None;
+        return Failed ? Errno.EIO : Errno.None;
     }
 
     private bool HasNodes(Admission admission) =>

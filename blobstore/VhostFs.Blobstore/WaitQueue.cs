@@ -23,6 +23,16 @@ internal sealed class WaitQueue
         return waiter.Task;
     }
 
+    /// <summary>Resumes the one who has waited longest.</summary>
+    public void CompleteFirst(Errno result)
+    {
+        Waiter waiter = _first!;
+        _first = waiter.Next;
+        if (_first is null) { _last = null; }
+        waiter.Next = null;
+        waiter.Complete(result);
+    }
+
     /// <summary>Resumes everyone who waits now; who waits again during that waits for the next event.</summary>
     public void CompleteAll(Errno result)
     {
