@@ -12,8 +12,11 @@ namespace VhostFs.Blobstore;
 /// </remarks>
 internal sealed class Checkpointer(Volume volume, Pool pool)
 {
-    /// <summary>Writes under way at once.</summary>
+    /// <summary>Writes under way at once, from the moment on in which a change waits for room in the log.</summary>
     private const int MaxParallel = 32;
+
+    /// <summary>Until then: a checkpoint is in no hurry, and reads and fsyncs of others go to the same device.</summary>
+    private const int CalmParallel = 4;
 
     /// <summary>How often the last writes under way are waited for: images, nodes, header. Each takes as long as that many.</summary>
     private const int Ends = 3;
@@ -91,6 +94,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         // ---- images in place, only after their records are durable
         volume.HoldsFreedBlocks = _images.Count > 0;
         volume.Log.Pace(_usedAtFreeze, 0);
+        _writes.LimitTo(CalmParallel);
         Errno result = await volume.WrittenAsync(checkpointLsn);
         if (result == Errno.None && _images.Count > 0)
         {
@@ -155,6 +159,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private async IoTask<Errno> AddAsync(ulong block, IoVec memory)
     {
+        if (!volume.Log.Room.IsEmpty) { _writes.LimitTo(MaxParallel); }
         Errno added = await _writes.AddAsync(block, memory);
         Advance(memory.Length / BlobData.BlockBytes);
         return added;

@@ -16,12 +16,16 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
     private readonly IoVecList?[] _lists = new IoVecList?[maxParallel];
     private readonly IoTask<IoResult>[] _tasks = new IoTask<IoResult>[maxParallel];
     private IoVecList _open = new();
+    private int _limit = maxParallel;
     private ulong _openFirst;
     private ulong _openLimit;
     private int _oldest;
     private int _inFlight;
     private long _bytesThisTurn;
     private Errno _error;
+
+    /// <summary>From now on, at most so many requests at once.</summary>
+    public void LimitTo(int requests) => _limit = Math.Clamp(requests, 1, _tasks.Length);
 
     /// <summary>Adds a piece that is a whole number of blocks; its memory stays until <see cref="FinishAsync"/> returns.</summary>
     public async IoTask<Errno> AddAsync(ulong block, IoVec memory)
@@ -50,8 +54,8 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
 
     private async IoTask<Errno> SubmitAsync()
     {
-        if (_inFlight == maxParallel) { await ReapAsync(); }
-        int slot = (_oldest + _inFlight) % maxParallel;
+        while (_inFlight >= _limit) { await ReapAsync(); }
+        int slot = (_oldest + _inFlight) % _tasks.Length;
         IoVecList list = _open;
         _open = _lists[slot] ?? new IoVecList();
         _open.Clear();
@@ -70,7 +74,7 @@ internal sealed class ParallelWrites(IBdev bdev, int maxParallel) : IDisposable
     private async IoTask<Errno> ReapAsync()
     {
         IoTask<IoResult> task = _tasks[_oldest];
-        _oldest = (_oldest + 1) % maxParallel;
+        _oldest = (_oldest + 1) % _tasks.Length;
         IoResult written = await task;
         _inFlight--;
         if (written.IsError && _error == Errno.None) { _error = written.Errno; }

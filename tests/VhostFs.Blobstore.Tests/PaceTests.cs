@@ -9,73 +9,96 @@ namespace VhostFs.Blobstore.Tests;
 /// <summary>Writers that are faster than the blocks get in place (on a simulated clock).</summary>
 public sealed class PaceTests : VolumeFixture
 {
-    private const int Writers = 16;
-    private const int WritesEach = 300;
-    private const long LogWriteNs = 1_000_000;
     private const long InPlaceNs = 10_000_000;
 
     [Fact]
     public void Writers_wait_a_little_each_while_a_checkpoint_goes_on()
     {
-        long longestNs = 0, beganNs = 0, endedNs = 0;
-        long checkpoints = 0;
+        Load load = Write(writers: 16, writesEach: 300, logWriteNs: 1_000_000);
+        Assert.InRange(load.Checkpoints, 2, 100);
+        // At a steady pace each of them waits for its share: as many writes as there are writers, 32 at once.
+        Assert.InRange(load.LongestNs, 1_000_000, 3 * InPlaceNs);
+        Assert.True(load.DurationNs / load.Checkpoints > 8 * InPlaceNs, "a checkpoint is much longer than that");
+        Assert.Equal(32, load.MostInPlace);
+    }
+
+    [Fact]
+    public void A_checkpoint_that_nobody_waits_for_is_in_no_hurry()
+    {
+        Load load = Write(writers: 1, writesEach: 3000, logWriteNs: InPlaceNs);
+        Assert.InRange(load.Checkpoints, 2, 100);
+        Assert.InRange(load.LongestNs, InPlaceNs, 3 * InPlaceNs);
+        Assert.InRange(load.MostInPlace, 1, 4);
+    }
+
+    /// <summary>Writers that overwrite blocks of a file, each one block at a time, never two neighbours: no two share a write.</summary>
+    private Load Write(int writers, int writesEach, long logWriteNs)
+    {
+        long longestNs = 0, durationNs = 0, checkpoints = 0;
+        int mostInPlace = 0;
         Run(async () =>
         {
-            var bdev = new SlowInPlaceBdev(Disk);
+            var bdev = new SlowInPlaceBdev(Disk) { LogWriteNs = logWriteNs };
             Pool pool = await FormatAsync(bdev);
             Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions { LogBytes = 8 << 20 }));
             using (var first = new NativeBuffer(1 << 20))
             using (var source = new IoVecList())
             {
                 source.Add(first.Vec);
-                for (long at = 0; at < 2L * Writers * WritesEach * BlobData.BlockBytes; at += source.LengthBytes) { Assert.Equal(Errno.None, await TryWriteAsync(volume, at, source.View())); }
+                for (long at = 0; at < 2L * writers * writesEach * BlobData.BlockBytes; at += source.LengthBytes) { Assert.Equal(Errno.None, await TryWriteAsync(volume, at, source.View())); }
             }
-            long checkpointsBefore = volume.Statistics.Checkpoints;
+            long checkpointsBefore = volume.Statistics.Checkpoints, began = Reactor.NowNs;
             bdev.Log = volume.Record.Anchor;
-            beganNs = Reactor.NowNs;
-            var tasks = new IoTask<int>[Writers];
-            for (int i = 0; i < Writers; i++) { tasks[i] = WriteAsync(volume, i); }
-            for (int i = 0; i < Writers; i++) { await tasks[i]; }
-            endedNs = Reactor.NowNs;
+            var tasks = new IoTask<int>[writers];
+            for (int i = 0; i < writers; i++) { tasks[i] = WriteAsync(volume, i); }
+            for (int i = 0; i < writers; i++) { await tasks[i]; }
+            durationNs = Reactor.NowNs - began;
             checkpoints = volume.Statistics.Checkpoints - checkpointsBefore;
+            mostInPlace = bdev.MostInPlace;
             bdev.Log = default;
             Assert.Equal(Errno.None, await volume.CloseAsync());
             Assert.Equal(Errno.None, await pool.CloseAsync());
             return 0;
         });
-        Assert.InRange(checkpoints, 4, 100);
-        // At a steady pace each of them waits for its share: as many writes as there are writers, 32 at once.
-        Assert.InRange(longestNs, LogWriteNs, 3 * InPlaceNs);
-        Assert.True((endedNs - beganNs) / checkpoints > 8 * InPlaceNs, "a checkpoint is much longer than that");
+        return new Load(longestNs, durationNs, checkpoints, mostInPlace);
 
         async IoTask<int> WriteAsync(Volume volume, int writer)
         {
             using var content = new NativeBuffer(BlobData.BlockBytes);
             using var source = new IoVecList();
             source.Add(content.Vec);
-            for (int i = 0; i < WritesEach; i++)
+            for (int i = 0; i < writesEach; i++)
             {
                 long began = Reactor.NowNs;
-                // Every second block, so that none of them share a write.
-                Assert.Equal(Errno.None, await TryWriteAsync(volume, 2L * ((i * Writers) + writer) * BlobData.BlockBytes, source.View()));
+                Assert.Equal(Errno.None, await TryWriteAsync(volume, 2L * ((i * writers) + writer) * BlobData.BlockBytes, source.View()));
                 longestNs = Math.Max(longestNs, Reactor.NowNs - began);
             }
             return 0;
         }
     }
 
+    private readonly record struct Load(long LongestNs, long DurationNs, long Checkpoints, int MostInPlace);
+
     /// <summary>Writes to the log of one volume are quick, all others slow: what a device with a write cache is at its limit.</summary>
     private sealed class SlowInPlaceBdev(IBdev inner) : BdevDecorator(inner, "slow")
     {
+        private int _inPlace;
+
         public Anchor Log { get; set; }
+
+        public long LogWriteNs { get; init; }
+
+        public int MostInPlace { get; private set; }
 
         protected override async IoTask<IoResult> WriteCoreAsync(long offsetBytes, IoVecs source)
         {
             ulong block = (ulong)(offsetBytes / BlobData.BlockBytes);
-            if (Log.BlockCount > 0)
+            if (Log.BlockCount > 0 && block >= Log.FirstBlock && block < Log.FirstBlock + (ulong)Log.BlockCount) { await IoReactor.Current.DelayAsync(LogWriteNs); }
+            else if (Log.BlockCount > 0)
             {
-                bool isLog = block >= Log.FirstBlock && block < Log.FirstBlock + (ulong)Log.BlockCount;
-                await IoReactor.Current.DelayAsync(isLog ? LogWriteNs : InPlaceNs);
+                MostInPlace = Math.Max(MostInPlace, ++_inPlace);
+                await IoReactor.Current.DelayAsync(InPlaceNs);
+                _inPlace--;
             }
             return await Inner.WriteAsync(offsetBytes, source);
         }
