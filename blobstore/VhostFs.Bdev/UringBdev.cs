@@ -5,7 +5,8 @@ namespace VhostFs.Bdev;
 
 /// <summary>A regular file or a block device, read and written with io_uring.</summary>
 /// <remarks>The file is locked (flock) while it is open: a second opener, in this or another process, is refused. On tmpfs, where io_uring
-/// would hand every request to a worker thread, transfers are plain system calls that complete at once.</remarks>
+/// would hand every request to a worker thread, transfers complete at once: a copy from or to the mapped file where its pages are known to exist, a plain system call
+/// elsewhere. (A store to a page that tmpfs has no room for is a signal, where the call has an errno; and a mere look at a hole would make it take memory.)</remarks>
 public sealed class UringBdev : IBdev
 {
     private const int MaxVectors = 1024; // IOV_MAX
@@ -21,6 +22,7 @@ public sealed class UringBdev : IBdev
     private readonly BouncePool _bounce = new();
     private readonly Stack<IoVecList> _lists = new();
     private FileView? _view;
+    private WrittenPages? _written;
     private bool _canZeroRange = true;
     private int _inFlight;
 
@@ -227,7 +229,8 @@ public sealed class UringBdev : IBdev
     private void MapView()
     {
         _view?.Dispose();
-        _view = _isMemory ? FileView.TryMap(_fd, SizeBytes) : null;
+        _view = _isMemory ? FileView.TryMap(_fd, SizeBytes, isWritable: !IsReadOnly) : null;
+        _written = _view is null ? null : new WrittenPages(SizeBytes);
     }
 
     private static SafeFd OpenFile(UringBdevOptions options, out FileStatus status)
@@ -370,6 +373,7 @@ public sealed class UringBdev : IBdev
     private IoResult TransferNow(bool write, long offset, IoVecs vectors)
     {
         int total = (int)vectors.LengthBytes;
+        if (TryCopy(write, offset, vectors, total)) { return Finish(write, new IoResult(total), total); }
         IoResult result = vectors.Count <= MaxVectors ? Call(write, offset, vectors) : new IoResult(0);
         if (result.Value >= 0 && result.Value != total && (result.Value > 0 || vectors.Count > MaxVectors))
         {
@@ -386,7 +390,17 @@ public sealed class UringBdev : IBdev
             }
             _lists.Push(rest);
         }
+        if (write && result.Value == total && total > 0) { _written?.Add(offset, total); }
         return Finish(write, result, total);
+    }
+
+    private bool TryCopy(bool write, long offset, IoVecs vectors, int total)
+    {
+        if (_view is not { IsLost: false } view || total == 0 || !_written!.Contains(offset, total)) { return false; }
+        Span<byte> place = view.Slice(offset, total).Span;
+        if (write) { vectors.CopyTo(0, place); }
+        else { vectors.CopyFrom(0, place); }
+        return !view.IsLost;
     }
 
     private IoResult Call(bool write, long offset, IoVecs vectors) => write ? FileCalls.WriteAt(_fd, offset, vectors) : FileCalls.ReadAt(_fd, offset, vectors);
@@ -403,7 +417,11 @@ public sealed class UringBdev : IBdev
 
     private async IoTask<Errno> FallocateAsync(int mode, long offset, long length)
     {
-        if (_isMemory) { return FileCalls.Fallocate(_fd, mode, offset, length); }
+        if (_isMemory)
+        {
+            _written?.Remove(offset, length);
+            return FileCalls.Fallocate(_fd, mode, offset, length);
+        }
         _inFlight++;
         IoResult result;
         do { result = await _ring.FallocateAsync(_fd, mode, offset, length); }

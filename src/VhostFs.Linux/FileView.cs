@@ -2,9 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace VhostFs.Linux;
 
-/// <summary>The bytes of a file, mapped to be read.</summary>
-/// <remarks>When somebody shrinks the file under it, all of it reads as zeroes from then on (<see cref="SharedMemoryGuard"/>): it is for who verifies what he reads, and can ask
-/// the file itself.</remarks>
+/// <summary>The bytes of a file, mapped to be read or changed.</summary>
+/// <remarks>When somebody shrinks the file under it, or a page that is not there yet cannot be had, all of it reads as zeroes from then on and what is stored is nowhere
+/// (<see cref="SharedMemoryGuard"/>): who has copied looks at <see cref="IsLost"/> afterwards, and asks the file itself.</remarks>
 public sealed unsafe class FileView : IDisposable
 {
     private readonly long* _faults = (long*)NativeMemory.AllocZeroed(sizeof(long));
@@ -20,14 +20,14 @@ public sealed unsafe class FileView : IDisposable
 
     public long LengthBytes { get; }
 
-    /// <summary>The file was shrunk: there is nothing to see any more.</summary>
+    /// <summary>The file was shrunk, or has no page for what was touched: there is nothing to see any more.</summary>
     public bool IsLost => Volatile.Read(ref *_faults) != 0;
 
     /// <summary>Null: it cannot be mapped, or not safely.</summary>
-    public static FileView? TryMap(SafeFd fd, long lengthBytes)
+    public static FileView? TryMap(SafeFd fd, long lengthBytes, bool isWritable)
     {
         if (!SharedMemoryGuard.IsActive || lengthBytes <= 0) { return null; }
-        Errno mapped = MemoryCalls.Map(fd, 0, lengthBytes, MemoryCalls.PROT_READ, MemoryCalls.MAP_SHARED | MemoryCalls.MAP_NORESERVE, out nuint address);
+        Errno mapped = MemoryCalls.Map(fd, 0, lengthBytes, MemoryCalls.PROT_READ | (isWritable ? MemoryCalls.PROT_WRITE : 0), MemoryCalls.MAP_SHARED | MemoryCalls.MAP_NORESERVE, out nuint address);
         if (mapped != Errno.None) { return null; }
         var view = new FileView(address, lengthBytes);
         if (view._guard >= 0) { return view; }

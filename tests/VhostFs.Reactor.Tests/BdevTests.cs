@@ -201,6 +201,78 @@ public sealed class BdevTests : IDisposable
     }
 
     [Fact]
+    public void Copies_and_calls_on_a_file_in_memory_come_to_the_same_content()
+    {
+        // Pages that were written once are copied to and from, others are not; holes make them others again.
+        using IBdev bdev = Create("tmpfs");
+        var random = new Random(1);
+        var expected = new byte[DiskBytes];
+        using var list = new IoVecList();
+        for (int step = 0; step < 3000; step++)
+        {
+            int blocks = random.Next(4) == 0 ? random.Next(1, 200) : random.Next(1, 4), length = blocks * bdev.BlockSize;
+            long offset = random.NextInt64((DiskBytes - length) / bdev.BlockSize + 1) * bdev.BlockSize;
+            Span<byte> there = expected.AsSpan((int)offset, length);
+            list.Clear();
+            int cut = random.Next(1, length);
+            list.Add(_buffer.Slice(0, cut));
+            list.Add(_buffer.Slice(cut, length - cut));
+            switch (random.Next(8))
+            {
+                case 0:
+                    Assert.Equal(Errno.None, Run(bdev.UnmapAsync(offset, length)));
+                    there.Clear();
+                    break;
+                case 1:
+                    Assert.Equal(Errno.None, Run(bdev.WriteZeroesAsync(offset, length)));
+                    there.Clear();
+                    break;
+                case < 5:
+                    random.NextBytes(_buffer.Slice(0, length).Span);
+                    Assert.Equal(length, Run(bdev.WriteAsync(offset, list.View())).Value);
+                    _buffer.Slice(0, length).Span.CopyTo(there);
+                    break;
+                default:
+                    Assert.Equal(length, Run(bdev.ReadAsync(offset, list.View())).Value);
+                    Assert.True(_buffer.Slice(0, length).Span.SequenceEqual(there), $"step {step}: [{offset}, + {length})");
+                    break;
+            }
+        }
+        Assert.True(FileBytes().AsSpan().SequenceEqual(expected));
+    }
+
+    [Fact]
+    public void A_read_of_a_hole_takes_no_memory()
+    {
+        using IBdev bdev = Create("tmpfs");
+        using var list = new IoVecList();
+        list.Add(_buffer.Slice(0, 1 << 20));
+        for (long at = 0; at < DiskBytes; at += 1 << 20) { Assert.Equal(1 << 20, Run(bdev.ReadAsync(at, list.View())).Value); }
+        Assert.Equal(Errno.None, FileCalls.Open(ShmPath, FileCalls.O_RDWR, 0, out SafeFd file));
+        using (file)
+        {
+            Assert.Equal(Errno.None, FileCalls.Status(file, out FileStatus status));
+            Assert.Equal(0, status.Blocks512);
+        }
+    }
+
+    [Fact]
+    public void What_is_written_after_a_file_in_memory_was_cut_is_in_the_file()
+    {
+        using IBdev bdev = Create("tmpfs");
+        using var block = new IoVecList();
+        block.Add(_buffer.Slice(0, 4096));
+        for (byte round = 1; round <= 3; round++) // a call, then a copy that meets the cut, then calls
+        {
+            _buffer.Slice(0, 4096).Span.Fill(round);
+            Assert.Equal(4096, Run(bdev.WriteAsync(DiskBytes / 2, block.View())).Value);
+            Assert.Equal(round, FileBytes()[DiskBytes / 2]);
+            Assert.Equal(Errno.None, FileCalls.Open(ShmPath, FileCalls.O_RDWR, 0, out SafeFd file));
+            using (file) { Assert.Equal(Errno.None, FileCalls.Truncate(file, 4096)); }
+        }
+    }
+
+    [Fact]
     public void A_null_bdev_counts_and_keeps_nothing()
     {
         using var bdev = new NullBdev("n", DiskBytes);
@@ -292,6 +364,21 @@ public sealed class BdevTests : IDisposable
     }
 
     private string ShmPath => Path.Combine("/dev/shm", Path.GetFileName(_path));
+
+    /// <summary>The file itself, whoever has locked it.</summary>
+    private byte[] FileBytes()
+    {
+        Assert.Equal(Errno.None, FileCalls.Open(ShmPath, FileCalls.O_RDONLY, 0, out SafeFd file));
+        using (file)
+        {
+            Assert.Equal(Errno.None, FileCalls.Status(file, out FileStatus status));
+            using var bytes = new NativeBuffer((int)status.SizeBytes);
+            using var list = new IoVecList();
+            list.Add(bytes.Vec);
+            Assert.Equal(bytes.Length, FileCalls.ReadAt(file, 0, list.View()).Value);
+            return bytes.Span.ToArray();
+        }
+    }
 
     private T Run<T>(IoTask<T> task) => _reactor.RunUntilComplete(task);
 
