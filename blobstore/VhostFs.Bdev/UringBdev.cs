@@ -398,7 +398,7 @@ public sealed class UringBdev : IBdev
     {
         if (_view is not { IsLost: false } view || total == 0 || !_written!.Contains(offset, total)) { return false; }
         Span<byte> place = view.Slice(offset, total).Span;
-        if (write) { vectors.CopyTo(0, place); }
+        if (write) { vectors.StreamTo(place); }
         else { vectors.CopyFrom(0, place); }
         return !view.IsLost;
     }

@@ -63,6 +63,16 @@ public readonly unsafe struct IoVecs
         return done;
     }
 
+    /// <summary>Copies all of the list to <paramref name="target"/>, which is native memory (<see cref="StreamingCopy"/>).</summary>
+    public void StreamTo(Span<byte> target)
+    {
+        for (int i = 0; i < Count; i++)
+        {
+            StreamingCopy.Copy(_first[i].Span, target);
+            target = target[_first[i].Length..];
+        }
+    }
+
     /// <summary>Copies <paramref name="source"/> into the list from byte <paramref name="offsetBytes"/> on; returns bytes copied (less at the end of the list).</summary>
     public int CopyFrom(long offsetBytes, ReadOnlySpan<byte> source)
     {
