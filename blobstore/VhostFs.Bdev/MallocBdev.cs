@@ -70,7 +70,7 @@ public sealed class MallocBdev : IBdev
         int done = 0;
         foreach (IoVec vector in source.AsSpan())
         {
-            vector.Span.CopyTo(At(offsetBytes + done, vector.Length).Span);
+            StreamingCopy.Copy(vector.Span, At(offsetBytes + done, vector.Length).Span);
             done += vector.Length;
         }
         Statistics.Written(done);

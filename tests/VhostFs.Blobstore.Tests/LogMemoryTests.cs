@@ -11,11 +11,13 @@ public sealed class LogMemoryTests : VolumeFixture
 {
     private readonly string _directory = Directory.CreateDirectory($"/dev/shm/vhostfs-test-{Guid.NewGuid():N}").FullName;
 
-    [Fact]
-    public void A_change_is_logged_when_it_is_committed_whatever_the_disk_does_and_a_sync_waits_for_the_disk() => Run(async () =>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_change_is_logged_when_it_is_committed_whatever_the_disk_does_and_a_sync_waits_for_the_disk(bool ofProcess) => Run(async () =>
     {
         var gate = new GateBdev(Disk);
-        Pool pool = await FormatAsync(gate, new KeptLogMemory());
+        Pool pool = await FormatAsync(gate, ofProcess ? new ProcessLogMemory() : new KeptLogMemory());
         Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
         gate.Holds = BdevOperations.Write;
         for (ulong i = 1; i <= 20; i++) { Assert.Equal(Errno.None, Completed(TryPutAsync(volume, i, 100))); }

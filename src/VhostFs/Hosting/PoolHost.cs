@@ -50,7 +50,7 @@ internal sealed class PoolHost
             Errno closed = await formatted.Value.CloseAsync(); // opened once more below, as it is wanted
             if (closed != Errno.None) { return $"formatting {bdev.Name} failed: {closed}"; }
         }
-        OpenResult<Pool> opened = await Pool.OpenAsync(bdev, options);
+        OpenResult<Pool> opened = await Pool.OpenAsync(bdev, On(bdev, options));
         if (opened.Value is not { } pool) { return opened.Error!; }
         ConfigLocation where = ConfigLocation.CommandLine("rpc");
         return new PoolHost(new PoolConfig { Where = where, Name = name, BdevName = bdev.Name }, new BdevConfig { Where = where, Name = bdev.Name }, bdev, pool) { IsGuest = true };
@@ -163,6 +163,9 @@ internal sealed class PoolHost
         return result == Errno.None ? pool : result;
     }
 
+    /// <summary>What the log of a pool on memory of this process keeps need not be kept any longer than that.</summary>
+    private static PoolOptions On(IBdev bdev, PoolOptions options) => bdev.TryGetMemory(0, bdev.BlockSize, out _) ? options with { LogMemory = new ProcessLogMemory() } : options;
+
     private static async IoTask<OpenResult<Pool>> FormatAsync(IBdev bdev, NewFile? file, PoolOptions options, Log log)
     {
         OpenResult<Pool> formatted = await Pool.FormatAsync(bdev, new FormatOptions());
@@ -172,7 +175,7 @@ internal sealed class PoolHost
         if (closed != Errno.None) { return $"formatting {bdev.Name} failed: {closed}"; }
         if (file?.Publish() is { } error) { return error; }
         log.Info($"pool {bdev.Name}", $"formatted {Sizes.Human(bdev.SizeBytes)}");
-        return await Pool.OpenAsync(bdev, options);
+        return await Pool.OpenAsync(bdev, On(bdev, options));
     }
 
     private async IoTask<string?> CreateVolumesAsync(Log log)
