@@ -116,13 +116,16 @@ internal sealed class FrontEnd : IDisposable
         Expect.Equal(0UL, Set(MessageId.SetFeatures, (ulong)features));
     }
 
+    /// <summary>What the device says, now, that it can: the first thing that a front-end asks.</summary>
+    public VirtioFeatures AskFeatures() => (VirtioFeatures)Ask(MessageId.GetFeatures);
+
     /// <summary>As <see cref="Negotiate"/>, but with a device of which nothing is known before: what both sides know is taken.</summary>
     /// <param name="wanted">Of the device; those of the ring are wanted always.</param>
     public void Agree(VirtioFeatures wanted = VirtioFeatures.None)
     {
         const VhostUserProtocolFeatures known = VhostUserProtocolFeatures.MultiQueue | VhostUserProtocolFeatures.ReplyAck | VhostUserProtocolFeatures.Config;
         const VirtioFeatures needed = VirtioFeatures.Version1 | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
-        Features = (VirtioFeatures)Ask(MessageId.GetFeatures) & (AllFeatures | wanted);
+        Features = AskFeatures() & (AllFeatures | wanted);
         Expect.Equal(needed, Features & needed);
         Protocol = (VhostUserProtocolFeatures)Ask(MessageId.GetProtocolFeatures) & known;
         Expect.True((Protocol & VhostUserProtocolFeatures.ReplyAck) != 0, "the device answers messages (REPLY_ACK)");
