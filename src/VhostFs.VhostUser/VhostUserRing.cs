@@ -152,6 +152,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
 
     public void Dispose()
     {
+        _server.Reactor.EndPoll(this);
         SetKick(null);
         Call.Replace(null);
         Error.Replace(null);

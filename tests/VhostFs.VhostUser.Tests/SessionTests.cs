@@ -388,6 +388,18 @@ public sealed class SessionTests
         FrontEnd.Poll(() => queue.UsedIndex == (ushort)(queue.LastUsed + 1), "served without a kick");
     }
 
+    /// <summary>The ring of an earlier session is still looked at; messages of the next one come through the kernel all the same.</summary>
+    [Fact]
+    public void A_polling_reactor_hears_of_one_front_end_after_the_other()
+    {
+        using var export = new Export(mode: ReactorMode.Poll);
+        for (int i = 0; i < 50; i++)
+        {
+            using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+            Assert.Equal(0, frontEnd.GetAttributes(frontEnd.Queues[1]));
+        }
+    }
+
     [Fact]
     public void A_batch_of_requests_needs_one_call_and_few_system_calls()
     {
