@@ -13,7 +13,7 @@ internal static class MatrixCommand
 {
     private const int Interrupted = 130;
 
-    private static string OnlyHelp => $"Measure these rows instead of the usual ones ({string.Join(", ", Group.All.Where(group => group.IsUsual).Select(group => group.Name))}). {string.Join(". ", Group.All.Select(group => $"{group.Name}: {group.What}"))}";
+    private static string OnlyHelp => $"Measure these rows instead of the usual ones ({string.Join(", ", Group.All.Where(group => group.IsUsual).Select(group => group.Name))}). {string.Concat(Group.All.Select(group => $"\n  {group.Name}: {group.What}"))}";
 
     public static Command New()
     {
