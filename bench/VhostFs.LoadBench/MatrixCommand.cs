@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
 using VhostFs.GuestDriver;
+using VhostFs.LoadBench.Groups;
 using VhostFs.LoadBench.Load;
 using VhostFs.LoadBench.Matrix;
 using VhostFs.LoadBench.Report;
@@ -12,12 +13,16 @@ internal static class MatrixCommand
 {
     private const int Interrupted = 130;
 
+    private static string OnlyHelp => $"Measure these rows instead of the usual ones ({string.Join(", ", Group.All.Where(group => group.IsUsual).Select(group => group.Name))}). {string.Concat(Group.All.Select(group => $"\n  {group.Name}: {group.What}"))}";
+
     public static Command New()
     {
         var vhostfs = new Option<string>("--vhostfs") { Description = "Program to measure", HelpName = "file", DefaultValueFactory = _ => "vhostfs" };
         var directory = new Option<string>("--directory") { Description = "Where files and disks are made, and go again: the medium that is measured", HelpName = "directory", DefaultValueFactory = _ => "/dev/shm" };
         var name = new Option<string>("--name") { Description = "What the results are called (default: the type of the file system, after blk- for disks)", HelpName = "name" };
         var device = new Option<DeviceKind>("--device") { Description = "What kind of device (default: fs)", HelpName = "fs|blk" };
+        var only = new Option<string[]>("--only") { Description = OnlyHelp, HelpName = "group", AllowMultipleArgumentsPerToken = true };
+        only.AcceptOnlyFromAmong([.. Group.All.Select(group => group.Name)]);
         var peerCommand = new Option<string>("--peer-command") { Description = "How the peer is started, with {dir}, {socket} and {image} in it (default: virtiofsd, or qemu-storage-daemon for blk)", HelpName = "command" };
         var peerName = new Option<string>("--peer-name") { Description = "What the peer is called (default: what it answers to --version)", HelpName = "name" };
         var noPeer = new Option<bool>("--no-peer") { Description = "Compare with nobody" };
@@ -26,7 +31,8 @@ internal static class MatrixCommand
         var seconds = new Option<double>("--seconds") { Description = "How long each time", HelpName = "s", DefaultValueFactory = _ => 1 };
         var warmUp = new Option<double>("--warm-up") { Description = "How long it runs before that", HelpName = "s", DefaultValueFactory = _ => 0.3 };
         Option<long> poolBytes = Size.Option("--size", "Of the pool of vhostfs", "8G"), fileBytes = Size.Option("--file-size", "Of the file or disk that transfers go to", "1G");
-        var files = new Option<int>("--files") { Description = "That job meta makes", HelpName = "n", DefaultValueFactory = _ => 5000 };
+        var files = new Option<int>("--files") { Description = "That meta makes, and that start finds in a pool", HelpName = "n", DefaultValueFactory = _ => 10_000 };
+        var many = new Option<int>("--many") { Description = "Sessions of group many, disks of group controllers", HelpName = "n", DefaultValueFactory = _ => 1000 };
         var direct = new Option<bool?>("--direct") { Description = "Whether files are opened with O_DIRECT (default: not on tmpfs)", HelpName = "true|false" };
         var poll = new Option<bool>("--poll") { Description = "The front-end looks at the used ring all the time" };
         var cpu = new Option<int>("--cpu") { Description = "Processor of the front-end", HelpName = "n", DefaultValueFactory = _ => Environment.ProcessorCount > 1 ? 1 : 0 };
@@ -37,8 +43,13 @@ internal static class MatrixCommand
         var json = new Option<string>("--json") { Description = "Keep all results of all runs there, a line each, and what they come to in the last line", HelpName = "file" };
         var command = new Command("matrix", "Measure vhostfs and a peer by turns, and write tables and pictures")
         {
-            vhostfs, directory, name, device, peerCommand, peerName, noPeer, depths, rounds, seconds, warmUp, poolBytes, fileBytes, files, direct, poll, cpu, serverCpu, sessions, peerSessions, pictures, document, json,
+            vhostfs, only, directory, name, device, peerCommand, peerName, noPeer, depths, rounds, seconds, warmUp, poolBytes, fileBytes, files, many, direct, poll, cpu, serverCpu, sessions, peerSessions, pictures, document, json,
         };
+        command.Validators.Add(result =>
+        {
+            Group? other = GroupsOf(result.GetValue(device), result.GetValue(only) ?? []).FirstOrDefault(group => !group.Devices.Contains(result.GetValue(device)));
+            if (other is not null) { result.AddError($"--only {other.Name} is for --device {string.Join(" or ", other.Devices.Select(kind => kind.ToString().ToLowerInvariant()))}"); }
+        });
         command.SetAction(parsed =>
         {
             string where = parsed.GetValue(directory)!, fileSystem = Machine.FileSystemOf(where);
@@ -48,6 +59,7 @@ internal static class MatrixCommand
             return Run(new MatrixOptions
             {
                 Device = kind,
+                Groups = GroupsOf(kind, parsed.GetValue(only) ?? []),
                 Vhostfs = parsed.GetValue(vhostfs)!,
                 PeerCommand = peer,
                 PeerName = peer is null ? "" : parsed.GetValue(peerName) ?? PeerCommands.NameOf(peer),
@@ -57,6 +69,7 @@ internal static class MatrixCommand
                 PoolBytes = parsed.GetValue(poolBytes),
                 FileBytes = parsed.GetValue(fileBytes),
                 Files = parsed.GetValue(files),
+                Many = parsed.GetValue(many),
                 Rounds = parsed.GetValue(rounds),
                 Seconds = parsed.GetValue(seconds),
                 WarmUpSeconds = parsed.GetValue(warmUp),
@@ -64,12 +77,15 @@ internal static class MatrixCommand
                 ServerCpu = parsed.GetValue(serverCpu),
                 IsDirect = isDirect,
                 IsPolling = parsed.GetValue(poll),
-                Sessions = kind == DeviceKind.Fs ? [.. parsed.GetValue(sessions)!.Where(n => n > 0)] : [],
-                PeerSessions = kind == DeviceKind.Fs ? [.. parsed.GetValue(peerSessions)!.Where(n => n > 0)] : [],
+                Sessions = [.. parsed.GetValue(sessions)!.Where(n => n > 0)],
+                PeerSessions = [.. parsed.GetValue(peerSessions)!.Where(n => n > 0)],
             }, parsed.GetValue(pictures), parsed.GetValue(document), parsed.GetValue(json));
         });
         return command;
     }
+
+    private static Group[] GroupsOf(DeviceKind device, string[] names) =>
+        [.. Group.All.Where(group => names.Length == 0 ? group.IsUsual && group.Devices.Contains(device) : names.Contains(group.Name))];
 
     private static int Run(MatrixOptions options, string? pictures, string? document, string? json)
     {

@@ -35,12 +35,15 @@ internal sealed class BusyPoll
         return true;
     }
 
-    /// <summary>Looks until somebody has work (true: it has been done), something else wants the reactor (true), or the time is over (false: all pollers sleep). In mode Poll the time is over
-    /// when a timer is due, and nobody sleeps.</summary>
+    /// <summary>Of one that has ended nothing is looked at any more.</summary>
+    public void Remove(IReactorPoller poller) => _pollers.Remove(poller);
+
+    /// <summary>Looks until somebody has work (true: it has been done), something else wants the reactor (true), or the time is over (false: all pollers sleep). In mode Poll nobody sleeps, and
+    /// the reactor has a turn when the time is over (true): only a call of the kernel finds what a flag that stood already cannot say.</summary>
     public bool Look(IReactorDriver driver, Func<bool> isWanted, long deadlineNs, ReactorMode mode)
     {
         bool isForEver = mode == ReactorMode.Poll;
-        long limit = isForEver ? deadlineNs : mode == ReactorMode.Interrupt ? 0 : Math.Min(driver.NowNs + _pollNs, deadlineNs);
+        long limit = mode == ReactorMode.Interrupt ? 0 : Math.Min(driver.NowNs + (isForEver ? MaxPollNs : _pollNs), deadlineNs);
         do
         {
             for (int i = 0; i < _pollers.Count; i++)
@@ -54,7 +57,7 @@ internal sealed class BusyPoll
             Thread.SpinWait(4);
         }
         while (driver.NowNs < limit);
-        if (isForEver) { return false; }
+        if (isForEver) { return true; }
         Missed();
         Sleep();
         return false;

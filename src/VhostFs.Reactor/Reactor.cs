@@ -71,6 +71,9 @@ public sealed class Reactor : IDisposable
     /// <summary>For a source that has just run dry: true when the reactor looks at it itself for a while, so that it need not ask to be woken.</summary>
     public bool TryPoll(IReactorPoller poller) => Mode != ReactorMode.Interrupt && HasRing && _busyPoll.TryAdd(poller, always: Mode == ReactorMode.Poll);
 
+    /// <summary>The source has ended: whatever the mode, the reactor looks at it no more.</summary>
+    public void EndPoll(IReactorPoller poller) => _busyPoll.Remove(poller);
+
     /// <summary>Turns the loop on the calling thread until <see cref="Stop"/>.</summary>
     public void Run()
     {

@@ -28,6 +28,7 @@ internal sealed class QueueServer
     private readonly VhostUserRing?[] _rings = new VhostUserRing?[MaxQueues];
     private readonly CallCoalescing _coalescing;
     private readonly DrainStep _drainStep;
+    private DirtyLog? _dirtyLog;
     private IoCompletion<bool>? _drain;
     private bool _drainPosted;
     private bool _anyStarved;
@@ -43,6 +44,7 @@ internal sealed class QueueServer
         _name = name;
         _log = log;
         _fail = fail;
+        LogSignal = new EventSignal(reactor.Descriptors);
         _drainStep = new DrainStep(this);
         device.Queues = this;
     }
@@ -51,11 +53,22 @@ internal sealed class QueueServer
 
     public GuestMemory Memory { get; } = new();
 
-    /// <summary>Acked with SET_FEATURES; a ring takes them when it starts.</summary>
-    public VirtioFeatures Features { get; set; }
+    /// <summary>Acked with SET_FEATURES; a ring takes them when it starts, but for LOG_ALL, which is obeyed at once.</summary>
+    public VirtioFeatures Features
+    {
+        get;
+        set
+        {
+            field = value;
+            UseLog();
+        }
+    }
 
     /// <summary>Where rings write down what is in flight, from their next start on; null: nowhere.</summary>
     public InflightArea? Inflight { get; private set; }
+
+    /// <summary>SET_LOG_FD: the front-end hears that something has been marked.</summary>
+    public EventSignal LogSignal { get; }
 
     /// <summary>No ring takes anything new.</summary>
     public bool IsPaused { get; private set; }
@@ -90,6 +103,14 @@ internal sealed class QueueServer
         Inflight?.Dispose();
         Inflight = area;
         return Errno.None;
+    }
+
+    /// <summary>Takes ownership of another log; writes to guest memory are marked in it while LOG_ALL is among the <see cref="Features"/>.</summary>
+    public void ReplaceLog(DirtyLog log)
+    {
+        _dirtyLog?.Dispose();
+        _dirtyLog = log;
+        UseLog();
     }
 
     public void EnableAll()
@@ -206,6 +227,7 @@ internal sealed class QueueServer
     public void SendCall(VhostUserRing ring, bool isLast = false)
     {
         if (!CheckMemory() || !ring.Queue.HasUnsignalled) { return; }
+        if (Memory.Log is not null) { LogSignal.Signal(); }
         long waitNs = ring.Pacer.WaitNs(_coalescing, Reactor.NowNs);
         if (waitNs > 0 && !isLast && ring.Queue.UnsignalledCount < MaxHeldBack)
         {
@@ -239,14 +261,14 @@ internal sealed class QueueServer
     }
 
     /// <summary>GET_VRING_BASE: ends the requests of the ring, parked ones excepted, tells the driver of them, and lets go of it. No memory write and no call comes after it.</summary>
-    public async IoTask<ushort> StopAsync(VhostUserRing ring)
+    public async IoTask<uint> StopAsync(VhostUserRing ring)
     {
         ring.IsStopping = true;
         await DrainAsync(ring);
         SendCall(ring, isLast: true);
         await QuietAsync(ring.Call);
         ring.StopQueue();
-        return ring.Base;
+        return ring.StartBase;
     }
 
     /// <summary>RESET_DEVICE: rings stopped and disabled, the device as after power-on. Memory stays: QEMU does not send it again.</summary>
@@ -260,7 +282,8 @@ internal sealed class QueueServer
             ring.StopQueue();
             ring.IsEnabled = false;
             ring.Size = 0;
-            ring.Base = 0;
+            ring.Base = null;
+            Inflight?.Forget(i);
             ring.Addresses = null;
         }
         _device.Reset();
@@ -283,19 +306,25 @@ internal sealed class QueueServer
             await QuietAsync(ring.Call);
             await QuietAsync(ring.Error);
         }
+        await QuietAsync(LogSignal);
+        LogSignal.Replace(null);
         _device.Close();
         Inflight?.Dispose();
+        Memory.Log = null;
+        _dirtyLog?.Dispose();
         Memory.Dispose();
         return true;
     }
 
     public void Warn(string message) => _log(VhostLogLevel.Warning, $"{_name}: {message}");
 
+    private void UseLog() => Memory.Log = (Features & VirtioFeatures.LogAll) != 0 ? _dirtyLog : null;
+
     private bool TryStart(VhostUserRing ring)
     {
         if (ring.Size == 0 || ring.Addresses is not { } addresses) { return false; } // kicked before it is configured
-        if (!ring.Queue.CanContinue(ring.Size, addresses, ring.Base)) { ring.DropParked(); }
-        Errno started = ring.Queue.Start(ring.Size, addresses, ring.Base, Features, Inflight, ring.Index);
+        if (!ring.Queue.CanContinue(ring.Size, addresses, ring.StartBase, Features)) { ring.DropParked(); }
+        Errno started = ring.Queue.Start(ring.Size, addresses, ring.StartBase, Features, Inflight, ring.Index);
         if (started == Errno.None)
         {
             if (ring.Queue.HasUnsignalled) { ring.PostCall(); }
@@ -306,7 +335,7 @@ internal sealed class QueueServer
         if (!ring.IsReported)
         {
             ring.IsReported = true;
-            Warn($"queue {ring.Index} cannot start: its ring is not inside guest memory");
+            Warn($"queue {ring.Index} cannot start: {(started == Errno.EFAULT ? "its ring is not inside guest memory" : "its size, its alignment or where it is to begin is none of its layout")}");
             ring.Error.Signal();
         }
         return false;

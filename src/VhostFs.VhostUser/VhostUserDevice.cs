@@ -19,6 +19,9 @@ public abstract class VhostUserDevice
     /// <summary>Its requests may be done twice, so that a process after us may take up what this one leaves.</summary>
     internal virtual bool CanResume => false;
 
+    /// <summary>All that a guest knows of it is in guest memory, in its configuration space and on its disk, so that a front-end may migrate it.</summary>
+    internal virtual bool CanMigrate => false;
+
     /// <summary>The front-end is to read the configuration space again.</summary>
     internal Action? ConfigChanged { get; set; }
 

@@ -54,6 +54,7 @@ public enum VhostUserProtocolFeatures : ulong
 {
     None = 0,
     MultiQueue = 1UL << 0,
+    LogShmFd = 1UL << 1,
     ReplyAck = 1UL << 3,
     BackendReq = 1UL << 5,
     Config = 1UL << 9,
@@ -80,11 +81,14 @@ internal readonly record struct VringState(uint Index, uint Value)
     public const int Size = 8;
 }
 
-/// <summary>"vring address description": addresses are the front-end's user addresses; Log is meaningful with flag bit 0.</summary>
+/// <summary>"vring address description": addresses are the front-end's user addresses, but that to log at is the guest's, and means something with <see cref="FlagLog"/>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct VringAddress(uint Index, uint Flags, ulong Descriptors, ulong Used, ulong Available, ulong Log)
 {
     public const int Size = 40;
+
+    /// <summary>VHOST_VRING_F_LOG.</summary>
+    public const uint FlagLog = 1;
 }
 
 /// <summary>"memory region description".</summary>
@@ -102,6 +106,13 @@ internal readonly record struct ConfigRange(uint Offset, uint SizeBytes, uint Fl
 
     /// <summary>VHOST_USER_MAX_CONFIG_SIZE.</summary>
     public const int SpaceBytes = 256;
+}
+
+/// <summary>"log description".</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct LogDescription(ulong SizeBytes, ulong Offset)
+{
+    public const int Size = 16;
 }
 
 /// <summary>"inflight description". Front-ends send it with and without padding at its end, and want it back so.</summary>

@@ -50,8 +50,11 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
     /// <summary>SET_VRING_ADDR; null before it.</summary>
     public RingAddresses? Addresses { get; set; }
 
-    /// <summary>SET_VRING_BASE, and what GET_VRING_BASE answered.</summary>
-    public ushort Base { get; set; }
+    /// <summary>SET_VRING_BASE, and what GET_VRING_BASE answered; null before both.</summary>
+    public uint? Base { get; set; }
+
+    /// <summary>Where the ring is to begin.</summary>
+    public uint StartBase => Base ?? Virtqueue.FirstBase(_server.Features);
 
     public bool IsEnabled { get; set; }
 
@@ -87,7 +90,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         _kickFd?.Dispose();
         _kickFd = fd;
         // A ring that goes on where it was stopped need not be kicked: there may be answers to deliver, or requests that a process before us has left.
-        IsKicked = fd is not null && (Queue.IsRunning || _server.Inflight is not null || (Addresses is { } addresses && Queue.CanContinue(Size, addresses, Base)));
+        IsKicked = fd is not null && (Queue.IsRunning || _server.Inflight is not null || (Addresses is { } addresses && Queue.CanContinue(Size, addresses, StartBase, _server.Features)));
         if (fd is not null) { _kickWatch = _descriptors.Watch(fd, PollIn, OnKick); }
     }
 
@@ -139,7 +142,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
         SetKick(null);
         if (Queue.IsRunning)
         {
-            Base = Queue.NextAvailable;
+            Base = Queue.Base;
             Queue.Stop();
         }
         IsKicked = false;
@@ -152,6 +155,7 @@ internal sealed class VhostUserRing : IDisposable, IReactorPoller
 
     public void Dispose()
     {
+        _server.Reactor.EndPoll(this);
         SetKick(null);
         Call.Replace(null);
         Error.Replace(null);

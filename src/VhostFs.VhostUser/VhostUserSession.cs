@@ -14,7 +14,7 @@ namespace VhostFs.VhostUser;
 internal sealed class VhostUserSession
 {
     private const VirtioFeatures TransportFeatures =
-        VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
+        VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.RingPacked | VirtioFeatures.ProtocolFeatures;
 
     private const VhostUserProtocolFeatures CommonProtocolFeatures =
         VhostUserProtocolFeatures.MultiQueue | VhostUserProtocolFeatures.ReplyAck | VhostUserProtocolFeatures.BackendReq
@@ -56,8 +56,14 @@ internal sealed class VhostUserSession
         device.ConfigChanged = SendConfigChange;
     }
 
+    private VirtioFeatures OfferedFeatures => TransportFeatures | _device.Features | (_device.CanMigrate ? VirtioFeatures.LogAll : 0);
+
     private VhostUserProtocolFeatures OfferedProtocolFeatures => CommonProtocolFeatures | (_device.HasConfig ? VhostUserProtocolFeatures.Config : 0)
-        | (_device.CanResume ? VhostUserProtocolFeatures.InflightShmFd : 0);
+        | (_device.CanResume ? VhostUserProtocolFeatures.InflightShmFd : 0) | (_device.CanMigrate ? VhostUserProtocolFeatures.LogShmFd : 0);
+
+    private bool HasLog => (_protocolFeatures & VhostUserProtocolFeatures.LogShmFd) != 0;
+
+    private bool IsPacked => (_queues.Features & VirtioFeatures.RingPacked) != 0;
 
     /// <summary>The session ended, or is ending, because the front-end took guest memory away.</summary>
     public bool IsMemoryLost => _queues.IsMemoryLost;
@@ -133,18 +139,21 @@ internal sealed class VhostUserSession
         return true;
     }
 
-    private static bool AnswersItself(MessageId id) => id
+    private bool AnswersItself(MessageId id) => id
         is MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum
-        or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig or MessageId.GetInflightFd;
+        or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetConfig or MessageId.GetInflightFd
+        || (id == MessageId.SetLogBase && HasLog);
 
     /// <summary>One line per message: its exact payload, its descriptors, its method.</summary>
     private IoTask<Errno> DispatchAsync(MessageId id) => id switch
     {
-        MessageId.GetFeatures => Now(Has(0, 0) ? Answer((ulong)(TransportFeatures | _device.Features)) : Errno.EINVAL),
+        MessageId.GetFeatures => Now(Has(0, 0) ? Answer((ulong)OfferedFeatures) : Errno.EINVAL),
         MessageId.SetFeatures => Now(Has(8, 0) ? SetFeatures((VirtioFeatures)Read<ulong>()) : Errno.EINVAL),
         MessageId.SetOwner => Now(Has(0, 0) ? Errno.None : Errno.EINVAL),
         MessageId.ResetOwner => Now(Has(0, 0) ? Errno.None : Errno.EINVAL), // obsolete; the specification lets it be ignored
         MessageId.SetMemTable => SetMemTableAsync(),
+        MessageId.SetLogBase => Now(HasLog ? SetLogBase() : Errno.EOPNOTSUPP),
+        MessageId.SetLogFd => Now(_device.CanMigrate ? SetLogFd() : Errno.EOPNOTSUPP),
         MessageId.SetVringNum => Now(Has(VringState.Size, 0) ? SetVringNum(Read<VringState>()) : Errno.EINVAL),
         MessageId.SetVringAddr => Now(Has(VringAddress.Size, 0) ? SetVringAddr(Read<VringAddress>()) : Errno.EINVAL),
         MessageId.SetVringBase => Now(Has(VringState.Size, 0) ? SetVringBase(Read<VringState>()) : Errno.EINVAL),
@@ -170,7 +179,7 @@ internal sealed class VhostUserSession
 
     private Errno SetFeatures(VirtioFeatures features)
     {
-        if ((features & ~(TransportFeatures | _device.Features)) != 0) { return Refuse(Errno.EINVAL, "features that were not offered"); }
+        if ((features & ~OfferedFeatures) != 0) { return Refuse(Errno.EINVAL, "features that were not offered"); }
         _queues.Features = features;
         if ((features & VirtioFeatures.ProtocolFeatures) == 0) { _queues.EnableAll(); }
         return Errno.None;
@@ -223,7 +232,8 @@ internal sealed class VhostUserSession
     private Errno SetVringNum(VringState state)
     {
         if (_queues.Ring(state.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {state.Index}"); }
-        if (state.Value is 0 or > Virtqueue.MaxSize || (state.Value & (state.Value - 1)) != 0) { return Refuse(Errno.EINVAL, $"queue size {state.Value}"); }
+        // A packed ring may be of any size (virtio 1.2, 2.8).
+        if (state.Value is 0 or > Virtqueue.MaxSize || (!IsPacked && !uint.IsPow2(state.Value))) { return Refuse(Errno.EINVAL, $"queue size {state.Value}"); }
         if (ring.Queue.IsRunning) { return Refuse(Errno.EBUSY, "the queue is running"); }
         ring.Size = (int)state.Value;
         return Errno.None;
@@ -233,9 +243,11 @@ internal sealed class VhostUserSession
     {
         if (_queues.Ring(address.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {address.Index}"); }
         var addresses = new RingAddresses(address.Descriptors, address.Used, address.Available);
-        if (address.Flags != 0) { return Refuse(Errno.EINVAL, "flags: dirty logging is not offered"); }
-        if (!addresses.IsAligned) { return Refuse(Errno.EINVAL, "the ring is not aligned"); }
-        if (ring.Queue.IsRunning) { return ring.Addresses == addresses ? Errno.None : Refuse(Errno.EBUSY, "the queue is running"); }
+        if ((address.Flags & ~(_device.CanMigrate ? VringAddress.FlagLog : 0)) != 0) { return Refuse(Errno.EINVAL, $"flags {address.Flags:x}"); }
+        if (!addresses.IsAligned(IsPacked)) { return Refuse(Errno.EINVAL, "the ring is not aligned"); }
+        if (ring.Queue.IsRunning && ring.Addresses != addresses) { return Refuse(Errno.EBUSY, "the queue is running"); }
+        ring.Queue.LogAddress = (address.Flags & VringAddress.FlagLog) != 0 ? address.Log : null; // also of a ring that runs
+        if (ring.Queue.IsRunning) { return Errno.None; }
         ring.Addresses = addresses;
         ring.IsReported = false;
         return Errno.None;
@@ -244,17 +256,38 @@ internal sealed class VhostUserSession
     private Errno SetVringBase(VringState state)
     {
         if (_queues.Ring(state.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {state.Index}"); }
-        if (state.Value > ushort.MaxValue) { return Refuse(Errno.EINVAL, $"index {state.Value}"); }
+        if (!IsPacked && state.Value > ushort.MaxValue) { return Refuse(Errno.EINVAL, $"index {state.Value}"); }
         if (ring.Queue.IsRunning) { return Refuse(Errno.EBUSY, "the queue is running"); }
-        ring.Base = (ushort)state.Value;
+        ring.Base = state.Value;
         return Errno.None;
     }
 
     private async IoTask<Errno> GetVringBaseAsync(VringState state)
     {
         if (_queues.Ring(state.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {state.Index}"); }
-        ushort next = await _queues.StopAsync(ring);
-        return Answer(state.Index | ((ulong)next << 32));
+        uint @base = await _queues.StopAsync(ring);
+        Errno answered = Answer(state.Index | ((ulong)@base << 32));
+        _queues.Inflight?.Forget(ring.Index); // not before: whoever is killed in between leaves the record or the answer
+        return answered;
+    }
+
+    private Errno SetLogBase()
+    {
+        if (!Has(LogDescription.Size, 1)) { return Errno.EINVAL; }
+        LogDescription description = Read<LogDescription>();
+        using SafeFd fd = _socket.TakeFd(0);
+        Errno mapped = DirtyLog.TryMap(_queues.Memory, fd, description.Offset, description.SizeBytes, out DirtyLog? log, out string reason);
+        if (mapped != Errno.None) { return Refuse(mapped, $"log of {description.SizeBytes} bytes: {reason}"); }
+        _queues.ReplaceLog(log!);
+        return Answer(0);
+    }
+
+    private Errno SetLogFd()
+    {
+        if (!Has(0, 1)) { return Errno.EINVAL; }
+        if (!TryTakeEventFd(out SafeFd? fd)) { return Refuse(Errno.EINVAL, "not an eventfd"); }
+        _queues.LogSignal.Replace(fd);
+        return Errno.None;
     }
 
     private Errno SetVringFd(MessageId id)
@@ -264,16 +297,7 @@ internal sealed class VhostUserSession
         if (!payload.IsValid || !Has(8, payload.HasNoFd ? 0 : 1)) { return Refuse(Errno.EINVAL, "descriptor count"); }
         if (_queues.Ring((uint)payload.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {payload.Index}"); }
         SafeFd? fd = null;
-        if (!payload.HasNoFd)
-        {
-            fd = _socket.TakeFd(0);
-            // An anonymous inode has no file type. Pipes, files, sockets and directories are no eventfds.
-            if (FileCalls.Status(fd, out FileStatus status) != Errno.None || (status.Mode & 0xF000) != 0)
-            {
-                fd.Dispose();
-                return Refuse(Errno.EINVAL, "not an eventfd");
-            }
-        }
+        if (!payload.HasNoFd && !TryTakeEventFd(out fd)) { return Refuse(Errno.EINVAL, "not an eventfd"); }
         switch (id)
         {
             case MessageId.SetVringKick when fd is null:
@@ -292,6 +316,16 @@ internal sealed class VhostUserSession
                 break;
         }
         return Errno.None;
+    }
+
+    private bool TryTakeEventFd(out SafeFd? fd)
+    {
+        fd = _socket.TakeFd(0);
+        // An anonymous inode has no file type. Pipes, files, sockets and directories are no eventfds.
+        if (FileCalls.Status(fd, out FileStatus status) == Errno.None && (status.Mode & 0xF000) == 0) { return true; }
+        fd.Dispose();
+        fd = null;
+        return false;
     }
 
     private Errno SetVringEnable(VringState state)
@@ -347,13 +381,13 @@ internal sealed class VhostUserSession
     private Errno GetInflightFd()
     {
         if (!TryReadInflight(out InflightDescription wanted, fdCount: 0)) { return Refuse(Errno.EINVAL, "no number of queues, or of entries, that there may be"); }
-        Errno made = InflightArea.Create(wanted.QueueCount, wanted.QueueSize, out SafeFd area);
+        Errno made = InflightArea.Create(wanted.QueueCount, wanted.QueueSize, IsPacked, out SafeFd area);
         using (area)
         {
             if (made != Errno.None) { return Refuse(made, "no memory to write down what is in flight"); }
             Span<byte> reply = stackalloc byte[InflightDescription.PaddedSize];
             reply.Clear();
-            MemoryMarshal.Write(reply, wanted with { SizeBytes = (ulong)InflightArea.BytesFor(wanted.QueueCount, wanted.QueueSize), Offset = 0 });
+            MemoryMarshal.Write(reply, wanted with { SizeBytes = (ulong)InflightArea.BytesFor(wanted.QueueCount, wanted.QueueSize, IsPacked), Offset = 0 });
             return Answer(reply[.._socket.Payload.Length], area.Fd);
         }
     }
@@ -362,7 +396,7 @@ internal sealed class VhostUserSession
     {
         if (!TryReadInflight(out InflightDescription given, fdCount: 1)) { return Refuse(Errno.EINVAL, "not an area for what is in flight"); }
         using SafeFd fd = _socket.TakeFd(0);
-        Errno mapped = InflightArea.TryMap(_queues.Memory, fd, given.Offset, given.SizeBytes, given.QueueCount, given.QueueSize, out InflightArea? area, out string reason);
+        Errno mapped = InflightArea.TryMap(_queues.Memory, fd, given.Offset, given.SizeBytes, given.QueueCount, given.QueueSize, IsPacked, out InflightArea? area, out string reason);
         if (mapped != Errno.None) { return Refuse(mapped, reason); }
         Errno replaced = _queues.ReplaceInflight(area!);
         if (replaced == Errno.None) { return Errno.None; }

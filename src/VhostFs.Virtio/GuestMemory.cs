@@ -40,6 +40,9 @@ public sealed unsafe class GuestMemory : IDisposable
     /// <summary>Requests that hold pieces of this memory.</summary>
     public int UserCount { get; private set; }
 
+    /// <summary>Where writes to this memory are marked; null: nowhere.</summary>
+    public DirtyLog? Log { get; set; }
+
     /// <summary>The front-end took memory away under us (its file was shrunk): what we read since may be zeros, the session must end.</summary>
     /// <remarks>Also asked after the end: what a turn has put off (a call, a round of a ring) runs after a session that ended in this turn.</remarks>
     public bool HasFaulted => _faults is not null && Volatile.Read(ref *_faults) != 0;
@@ -148,6 +151,31 @@ public sealed unsafe class GuestMemory : IDisposable
             if (offset < region.SizeBytes) { return lengthBytes <= region.SizeBytes - offset ? region.Data + offset : null; }
         }
         return null;
+    }
+
+    /// <summary>The guest's address of ring memory given as a front-end user address; null when there is none.</summary>
+    internal ulong? GuestAddressOf(ulong userAddress)
+    {
+        foreach (Region region in _regions)
+        {
+            ulong offset = userAddress - region.UserAddress;
+            if (offset < region.SizeBytes) { return region.GuestAddress + offset; }
+        }
+        return null;
+    }
+
+    /// <summary>Marks what has been written to segments of ours; one may lie in several regions that are neighbours in our mapping.</summary>
+    internal void MarkWritten(DirtyLog log, IoVecs segments)
+    {
+        foreach (IoVec segment in segments.AsSpan())
+        {
+            nuint limit = segment.Address + (nuint)segment.Length;
+            foreach (Region region in _regions)
+            {
+                nuint first = Math.Max(segment.Address, (nuint)region.Data), end = Math.Min(limit, (nuint)region.Data + (nuint)region.SizeBytes);
+                if (first < end) { log.Mark(region.GuestAddress + (first - (nuint)region.Data), (long)(end - first)); }
+            }
+        }
     }
 
     public void Dispose()

@@ -3,13 +3,13 @@ using VhostFs.Linux;
 
 namespace VhostFs.Virtio;
 
-/// <summary>The device side of one split virtqueue (virtio 1.2, 2.7).</summary>
+/// <summary>The device side of one virtqueue (virtio 1.2, 2.6): what both layouts have in common. The rings themselves: <see cref="SplitRing"/>, <see cref="PackedRing"/>.</summary>
 /// <remarks>
-/// Invariants: everything read from the rings is guest-controlled, read once into a local and checked before use; a head is in flight at
-/// most once, hence at most <see cref="Size"/> chains are; the used index moves only while the queue runs; a queue that broke stays so until
-/// <see cref="Stop"/>, and a parked head stays in flight beyond it. Ring pointers belong to one generation of the memory and are taken anew when it changes. Owned by one reactor.
+/// Invariants: a head is in flight at most once, hence at most <see cref="Size"/> chains are; a queue that broke stays so until <see cref="Stop"/>, and a parked head stays in flight
+/// beyond it. Ring pointers belong to one generation of the memory and are taken anew when it changes. Owned by one reactor.
+/// Which layout it is is asked at each step, of a field: the processor foresees it, and nothing is called through a table.
 /// </remarks>
-public sealed unsafe class Virtqueue
+public sealed class Virtqueue
 {
     public const int MaxSize = 32768;
 
@@ -17,33 +17,26 @@ public sealed unsafe class Virtqueue
     public const int MaxChainBytes = 64 << 20;
 
     /// <summary>A chain through an indirect table may be longer than a small queue (Linux and Windows drivers do that); still bounded.</summary>
-    private const int MinChainLimit = 1024;
-
-    private const ushort UsedFlagNoNotify = 1, AvailFlagNoInterrupt = 1;
+    private const int MinHopLimit = 1024;
 
     private readonly GuestMemory _memory;
-    private readonly ChainReader _reader;
+    private readonly SplitRing _split;
+    private PackedRing? _packed; // null: the layout is split
+    private PackedRing? _sparePacked;
     private ulong[] _headsInFlight = [];
-    private InflightQueue? _inflight;
     private ushort[] _left = []; // heads that a process before us has taken and not given back
     private int _leftTaken;
-    private byte* _descriptors;
-    private byte* _available;
-    private byte* _used;
     private RingAddresses _addresses;
     private VirtioFeatures _features;
     private uint _generation;
-    private ushort _mask;
-    private ushort _nextAvailable;
-    private ushort _availableSeen;
-    private ushort _nextUsed;
-    private ushort _signalledUsed;
     private bool _signalledValid;
+    private IoVecList? _loggedReadable; // of a chain that is read again to mark its pages
+    private IoVecList? _loggedWritable;
 
     public Virtqueue(GuestMemory memory)
     {
         _memory = memory;
-        _reader = new ChainReader(memory);
+        _split = new SplitRing(this, memory);
     }
 
     public int Size { get; private set; }
@@ -67,50 +60,57 @@ public sealed unsafe class Virtqueue
     /// <summary>Chains that were malformed and went back with length 0.</summary>
     public long MalformedChains { get; private set; }
 
-    /// <summary>What GET_VRING_BASE answers and SET_VRING_BASE sets.</summary>
-    public ushort NextAvailable => _nextAvailable;
+    /// <summary>What GET_VRING_BASE answers and SET_VRING_BASE sets: the next available index; of a packed ring two positions, each with its wrap counter in the highest of 16 bits (vhost-user.rst).</summary>
+    public uint Base => _packed is null ? _split.Base : _packed.Base;
+
+    /// <summary>The guest's address of the used ring, or of a packed ring's device event suppression, if writes to it are to be marked while the memory has a log (VHOST_VRING_F_LOG).</summary>
+    public ulong? LogAddress { get; set; }
 
     /// <summary>Chains finished since the driver was last considered for a call.</summary>
-    public bool HasUnsignalled => IsRunning && _nextUsed != _signalledUsed;
+    public bool HasUnsignalled => IsRunning && UnsignalledCount != 0;
 
-    /// <summary>How many they are, modulo 65,536.</summary>
-    public int UnsignalledCount => (ushort)(_nextUsed - _signalledUsed);
+    /// <summary>How many they are.</summary>
+    public int UnsignalledCount { get; private set; }
+
+    /// <summary>The most descriptors of a chain.</summary>
+    internal int HopLimit { get; private set; }
+
+    /// <summary>The base of a ring that nobody has served yet: both wrap counters of a packed one begin with 1 (virtio 1.2, 2.8.1).</summary>
+    public static uint FirstBase(VirtioFeatures features) => IsPacked(features) ? 0x8000_8000 : 0;
 
     /// <summary>Started so, the ring would be the one that was stopped with heads parked: nothing has moved, on either side.</summary>
-    public bool CanContinue(int size, RingAddresses addresses, ushort nextAvailable)
+    public bool CanContinue(int size, RingAddresses addresses, uint @base, VirtioFeatures features)
     {
-        if (IsRunning || Parked == 0 || size != Size || addresses != _addresses || nextAvailable != _nextAvailable) { return false; }
-        byte* used = _memory.FindUser(addresses.Used, 4);
-        return used is not null && Volatile.Read(ref *(ushort*)(used + 2)) == _nextUsed;
+        bool isSame = !IsRunning && Parked > 0 && size == Size && addresses == _addresses && @base == Base && IsPacked(features) == (_packed is not null);
+        return isSame && (_packed is not null || _split.IsUntouched(addresses));
     }
 
-    /// <summary>Begins to serve the ring; heads that are parked still are if it <see cref="CanContinue"/>, else they must have been forgotten. <paramref name="size"/> is a power of two up to <see cref="MaxSize"/>.</summary>
+    /// <summary>Begins to serve the ring; heads that are parked still are if it <see cref="CanContinue"/>, else they must have been forgotten. <paramref name="size"/> is at most <see cref="MaxSize"/>.</summary>
     /// <param name="inflight">Where what is in flight is written down; what a process before us has left there comes first. Null: nowhere.</param>
     /// <param name="index">Of this queue in it.</param>
-    /// <returns>EFAULT when the ring is not inside guest memory, EINVAL when it is not aligned.</returns>
-    public Errno Start(int size, RingAddresses addresses, ushort nextAvailable, VirtioFeatures features, InflightArea? inflight = null, int index = 0)
+    /// <returns>EFAULT when the ring is not inside guest memory, EINVAL when it is not aligned, or size or base are none of its layout.</returns>
+    public Errno Start(int size, RingAddresses addresses, uint @base, VirtioFeatures features, InflightArea? inflight = null, int index = 0)
     {
-        Invariant.That(!IsRunning && InFlight == Parked);
-        Invariant.That(size is > 0 and <= MaxSize && (size & (size - 1)) == 0);
+        Invariant.That(!IsRunning && InFlight == Parked && (Parked == 0 || inflight is null));
+        Invariant.That(size is > 0 and <= MaxSize);
         Size = size;
-        _mask = (ushort)(size - 1);
+        HopLimit = Math.Max(size, MinHopLimit);
         _addresses = addresses;
         _features = features;
-        if (!addresses.IsAligned) { return Errno.EINVAL; }
-        if (!TakePointers()) { return Errno.EFAULT; }
+        _packed = IsPacked(features) ? _sparePacked ??= new PackedRing(this, _memory) : null;
+        if (!addresses.IsAligned(_packed is not null)) { return Errno.EINVAL; }
+        Errno started = _packed is null
+            ? _split.Start(size, addresses, @base, features, inflight?.Split(index, size), out _left)
+            : _packed.Start(size, addresses, @base, features, inflight?.Packed(index, size), continues: Parked > 0, out _left);
+        if (started != Errno.None) { return started; }
         int words = (size + 63) >> 6;
         if (_headsInFlight.Length < words) { _headsInFlight = new ulong[words]; }
         if (Parked == 0) { Array.Clear(_headsInFlight); }
-        _nextUsed = Volatile.Read(ref *(ushort*)(_used + 2));
-        _inflight = inflight?.Queue(index, size);
-        _left = _inflight?.Recover(_nextUsed) ?? [];
+        _generation = _memory.Generation;
         _leftTaken = 0;
-        // The front-end knows only what came back (the used index): what was taken beyond it is what is left.
-        _nextAvailable = _left.Length == 0 ? nextAvailable : (ushort)(_nextUsed + _left.Length);
-        _availableSeen = _nextAvailable;
         _signalledValid = false;
         // Whoever served the ring before may have died between publishing and calling.
-        _signalledUsed = _nextUsed == 0 ? _nextUsed : (ushort)(_nextUsed - 1);
+        UnsignalledCount = (_packed is null ? _split.HasUsed : _packed.HasUsed) ? 1 : 0;
         IsBroken = false;
         BrokenReason = "";
         IsRunning = true;
@@ -122,19 +122,22 @@ public sealed unsafe class Virtqueue
     {
         Invariant.That(InFlight == Parked);
         IsRunning = false;
-        _inflight = null;
-        _descriptors = _available = _used = null;
+        _split.Stop();
+        _packed?.Stop();
     }
 
     /// <summary>After a change of guest memory: the ring must still be inside it, else the queue breaks.</summary>
     public bool Revalidate()
     {
-        if (!IsRunning || _generation == _memory.Generation || TakePointers()) { return true; }
+        if (!IsRunning || _generation == _memory.Generation) { return true; }
+        _generation = _memory.Generation;
+        if (_packed is null ? _split.TakePointers(_addresses) : _packed.TakePointers(_addresses)) { return true; }
         Break("the ring is no longer inside guest memory");
         return false;
     }
 
     /// <summary>Takes the next chain: readable and writable segments are appended to lists that come in empty.</summary>
+    /// <param name="head">Of its descriptors; in a packed ring the buffer id.</param>
     public PopResult Pop(IoVecList readable, IoVecList writable, out ushort head)
     {
         head = 0;
@@ -144,8 +147,8 @@ public sealed unsafe class Virtqueue
         if (isLeft) { head = _left[_leftTaken++]; }
         else
         {
-            if (_nextAvailable == _availableSeen && !LookForMore()) { return IsBroken ? PopResult.Broken : PopResult.Empty; }
-            head = *(ushort*)(_available + 4 + ((_nextAvailable & _mask) * 2));
+            PopResult found = _packed is null ? _split.Find(out head) : _packed.Find(out head);
+            if (found != PopResult.Chain) { return found; }
             if (head >= Size) { return Break("an available head is not below the queue size"); }
         }
         ref ulong word = ref _headsInFlight[head >> 6];
@@ -155,8 +158,8 @@ public sealed unsafe class Virtqueue
         InFlight++;
         if (!isLeft)
         {
-            _inflight?.Take(head);
-            _nextAvailable++;
+            if (_packed is null) { _split.Take(head); }
+            else { _packed.Take(head); }
         }
         if (ReadChain(head, readable, writable)) { return PopResult.Chain; }
 
@@ -177,12 +180,12 @@ public sealed unsafe class Virtqueue
         InFlight--;
         // With memory gone the request may have been about zeros: it is not acknowledged, the session is about to end.
         if (!IsRunning || IsBroken || _memory.HasFaulted || !Revalidate()) { return; }
-        *(UsedElement*)(_used + 4 + ((_nextUsed & _mask) * 8)) = new UsedElement(head, writtenBytes);
-        _nextUsed++;
-        _inflight?.Returning(head);
-        // Release: the driver that sees the index sees the element and the reply before it.
-        Volatile.Write(ref *(ushort*)(_used + 2), _nextUsed);
-        _inflight?.Returned(head, _nextUsed);
+        if (_memory.Log is { } log)
+        {
+            PushLogged(log, head, writtenBytes);
+            return;
+        }
+        Publish(head, writtenBytes);
     }
 
     /// <summary>The request of this head begins to wait and lets go of its segments. The head stays in flight: the driver must not use it again.</summary>
@@ -215,7 +218,7 @@ public sealed unsafe class Virtqueue
     {
         if (!IsRunning || !_signalledValid) { return false; }
         _signalledValid = false;
-        if (!HasUnsignalled) { _signalledUsed--; }
+        if (UnsignalledCount == 0) { UnsignalledCount = 1; }
         return true;
     }
 
@@ -223,39 +226,39 @@ public sealed unsafe class Virtqueue
     public bool TakeCall()
     {
         if (!HasUnsignalled || IsBroken || !Revalidate()) { return false; }
-        // The used index must be visible before we look at what the driver asked for (virtio 1.2, 2.7.10): it writes its event and then looks at the index.
+        // What is used must be visible before we look at what the driver asked for (virtio 1.2, 2.7.10 and 2.8.14): it writes its wish and then looks at what is used.
         Interlocked.MemoryBarrier();
-        ushort from = _signalledUsed;
-        bool known = _signalledValid;
-        _signalledUsed = _nextUsed;
+        int count = UnsignalledCount;
+        bool isKnown = _signalledValid;
+        UnsignalledCount = 0;
         _signalledValid = true;
-        if ((_features & VirtioFeatures.EventIdx) == 0) { return (Volatile.Read(ref *(ushort*)_available) & AvailFlagNoInterrupt) == 0; }
-        if (!known) { return true; }
-        ushort wanted = Volatile.Read(ref *(ushort*)(_available + 4 + (Size * 2)));
-        return (ushort)(_nextUsed - wanted - 1) < (ushort)(_nextUsed - from);
+        return _packed is null ? _split.WantsCall(count, isKnown) : _packed.WantsCall(isKnown);
     }
 
     /// <summary>Asks the driver for a kick when it adds more. True when something is available already: serve on instead of waiting.</summary>
     public bool EnableKicks()
     {
         if (!IsRunning || IsBroken || !Revalidate()) { return false; }
-        if ((_features & VirtioFeatures.EventIdx) != 0) { Volatile.Write(ref *(ushort*)(_used + 4 + (Size * 8)), _nextAvailable); }
-        else { Volatile.Write(ref *(ushort*)_used, 0); }
+        if (_packed is null) { _split.EnableKicks(); }
+        else { _packed.EnableKicks(); }
+        if (_memory.Log is { } log) { LogKicks(log); }
         // The wish must be visible before the last look, or a chain added between them waits for ever.
         Interlocked.MemoryBarrier();
         return HasAvailable();
     }
 
-    /// <summary>While we look at the ring ourselves, kicks are not needed. With EVENT_IDX the event index simply stays behind.</summary>
+    /// <summary>While we look at the ring ourselves, kicks are not needed.</summary>
     public void DisableKicks()
     {
         if (!IsRunning || IsBroken || !Revalidate()) { return; }
-        if ((_features & VirtioFeatures.EventIdx) == 0) { Volatile.Write(ref *(ushort*)_used, UsedFlagNoNotify); }
+        if (_packed is null) { _split.DisableKicks(); }
+        else { _packed.DisableKicks(); }
+        if (_memory.Log is { } log) { LogKicks(log); }
     }
 
-    /// <summary>A look at the available index, for polling.</summary>
+    /// <summary>A look at the ring, for polling.</summary>
     public bool HasAvailable() =>
-        IsRunning && !IsBroken && Revalidate() && (_leftTaken < _left.Length || Volatile.Read(ref *(ushort*)(_available + 2)) != _nextAvailable);
+        IsRunning && !IsBroken && Revalidate() && (_leftTaken < _left.Length || (_packed is null ? _split.HasAvailable() : _packed.HasAvailable()));
 
     public PopResult Break(string reason)
     {
@@ -267,34 +270,40 @@ public sealed unsafe class Virtqueue
         return PopResult.Broken;
     }
 
-    private bool ReadChain(ushort head, IoVecList readable, IoVecList writable)
+    private static bool IsPacked(VirtioFeatures features) => (features & VirtioFeatures.RingPacked) != 0;
+
+    private bool ReadChain(ushort head, IoVecList readable, IoVecList writable) => _packed is null ? _split.ReadChain(head, readable, writable) : _packed.ReadChain(head, readable, writable);
+
+    private void Publish(ushort head, uint writtenBytes)
     {
-        int limit = Math.Max(Size, MinChainLimit);
-        return _reader.Read(_descriptors, Size, head, limit, (_features & VirtioFeatures.IndirectDesc) != 0, readable, writable);
+        if (_packed is null) { _split.Publish(head, writtenBytes); }
+        else { _packed.Publish(head, writtenBytes); }
+        UnsignalledCount++;
     }
 
-    private bool LookForMore()
+    // Data is marked before the driver can see it, and the ring when it has been written to.
+    private void PushLogged(DirtyLog log, ushort head, uint writtenBytes)
     {
-        ushort index = Volatile.Read(ref *(ushort*)(_available + 2)); // acquire: entries before the index
-        var waiting = (ushort)(index - _nextAvailable);
-        if (waiting == 0) { return false; }
-        if (waiting > Size - InFlight)
-        {
-            Break("the available index runs ahead of the queue size");
-            return false;
-        }
-        _availableSeen = index;
-        return true;
+        MarkChain(log, head);
+        Publish(head, writtenBytes);
+        if (LogAddress is not { } usedAddress) { return; }
+        if (_packed is null) { _split.LogPublished(log, usedAddress); }
+        else if (_memory.GuestAddressOf(_addresses.Descriptors) is { } ringAddress) { _packed.LogPublished(log, ringAddress, head); }
     }
 
-    private bool TakePointers()
+    // All that the device may have written to. A driver that has changed the chain meanwhile loses what was written to the old one, when it is migrated.
+    private void MarkChain(DirtyLog log, ushort head)
     {
-        bool eventIdx = (_features & VirtioFeatures.EventIdx) != 0;
-        var size = (ulong)Size;
-        _descriptors = _memory.FindUser(_addresses.Descriptors, size * Descriptor.Size);
-        _available = _memory.FindUser(_addresses.Available, 4 + (size * 2) + (eventIdx ? 2UL : 0));
-        _used = _memory.FindUser(_addresses.Used, 4 + (size * 8) + (eventIdx ? 2UL : 0));
-        _generation = _memory.Generation;
-        return _descriptors is not null && _available is not null && _used is not null;
+        IoVecList readable = _loggedReadable ??= new(), writable = _loggedWritable ??= new();
+        readable.Clear();
+        writable.Clear();
+        if (ReadChain(head, readable, writable)) { _memory.MarkWritten(log, writable.View()); }
+    }
+
+    private void LogKicks(DirtyLog log)
+    {
+        if (LogAddress is not { } usedAddress) { return; }
+        if (_packed is null) { _split.LogKicks(log, usedAddress); }
+        else { log.Mark(usedAddress, EventSuppression.SizeBytes); }
     }
 }

@@ -32,7 +32,7 @@ public sealed class FuzzTests(ITestOutputHelper output)
         {
             // Whoever cannot be given what he asks for is sent away; SET_OWNER and its kin have nothing to refuse but their framing.
             bool isAnswered = id is MessageId.GetFeatures or MessageId.GetProtocolFeatures or MessageId.GetQueueNum or MessageId.GetVringBase or MessageId.GetMaxMemSlots or MessageId.GetInflightFd;
-            if (id is not (MessageId.SetLogBase or MessageId.SetLogFd)) { Assert.True(campaign.Coverage.ContainsKey((id, true)), $"{id} is never obeyed"); }
+            Assert.True(campaign.Coverage.ContainsKey((id, true)), $"{id} is never obeyed");
             if (!isAnswered) { Assert.True(campaign.Coverage.ContainsKey((id, false)), $"{id} is never refused"); }
         }
     }
@@ -69,7 +69,11 @@ public sealed class FuzzTests(ITestOutputHelper output)
     {
         static IBdev Wrap(IBdev disk) => new MistakenBdev(disk);
         Campaign campaign = isScsi ? new ScsiFuzzCampaign { Mistake = Wrap } : new BlkFuzzCampaign { Mistake = Wrap };
-        output.WriteLine(Assert.Throws<FindingException>(() => campaign.Run(1)).Message);
+        FindingException found = Assert.Throws<FindingException>(() =>
+        {
+            for (ulong seed = 1; seed <= 4; seed++) { campaign.Run(seed); }
+        });
+        output.WriteLine(found.Message);
     }
 
     // One write in a hundred is a block further on.
@@ -90,13 +94,16 @@ public sealed class FuzzTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(false, 64)]
-    [InlineData(true, 64)]
-    public void A_queue_that_trusts_a_length_is_found(bool races, int tooMuch)
+    [InlineData(false, false, 64)]
+    [InlineData(true, false, 64)]
+    [InlineData(false, true, 64)]
+    [InlineData(true, true, 64)]
+    public void A_queue_that_trusts_a_length_is_found(bool races, bool isPacked, int tooMuch)
     {
         var campaign = new ChainFuzzCampaign
         {
             AllRace = races,
+            IsPacked = isPacked,
             // As if the length of the last writable descriptor had been taken without looking where it ends.
             Mistake = (_, writable) =>
             {
@@ -107,10 +114,12 @@ public sealed class FuzzTests(ITestOutputHelper output)
         output.WriteLine(found.Message);
     }
 
-    [Fact]
-    public void The_chain_fuzzer_sees_every_verdict()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_chain_fuzzer_sees_every_verdict(bool isPacked)
     {
-        var campaign = new ChainFuzzCampaign();
+        var campaign = new ChainFuzzCampaign { IsPacked = isPacked };
         for (ulong seed = 1; seed <= 8; seed++) { campaign.Run(seed); }
         output.WriteLine(string.Join(" ", Enum.GetValues<PopResult>().Select(r => $"{r}:{campaign.Verdicts[(int)r]}")));
         Assert.All(campaign.Verdicts, n => Assert.True(n > 50));

@@ -8,11 +8,12 @@ namespace VhostFs.GuestDriver;
 /// <param name="features">Acked.</param>
 /// <param name="offered">What the device must offer beside the ring's.</param>
 internal sealed class BlkGuest(string path, VirtioFeatures features = BlkGuest.All, VirtioFeatures offered = BlkGuest.Device, int queues = 1, int queueSize = 64, GuestRam? ram = null)
-    : DeviceGuest(path, features, offered, queues, queueSize, ram)
+    : DeviceGuest(path, features, offered | VirtioFeatures.LogAll, queues, queueSize, ram, Protocol)
 {
     public const VirtioFeatures Device = (VirtioFeatures)(BlkFeatures.SizeMax | BlkFeatures.SegMax | BlkFeatures.BlkSize | BlkFeatures.Topology | BlkFeatures.Flush | BlkFeatures.ConfigWce
         | BlkFeatures.MultiQueue | BlkFeatures.Discard | BlkFeatures.WriteZeroes);
     public const VirtioFeatures ReadOnlyDevice = (Device | (VirtioFeatures)BlkFeatures.ReadOnly) & ~(VirtioFeatures)(BlkFeatures.Discard | BlkFeatures.WriteZeroes);
+    public const ulong Protocol = 0xb22b;
     public const VirtioFeatures All = FrontEnd.AllFeatures | Device;
 
     /// <summary>Not what a device writes.</summary>

@@ -11,10 +11,10 @@ internal abstract class DeviceGuest : IDisposable
     /// <summary>What room is filled with before: not what a device writes.</summary>
     public const byte Untouched = 0xfe;
 
-    protected DeviceGuest(string path, VirtioFeatures features, VirtioFeatures offered, int queues, int queueSize, GuestRam? ram)
+    protected DeviceGuest(string path, VirtioFeatures features, VirtioFeatures offered, int queues, int queueSize, GuestRam? ram, ulong offeredProtocol)
     {
         FrontEnd = ram is null ? new FrontEnd(path) : new FrontEnd(path, ram);
-        FrontEnd.Negotiate(features, FrontEnd.AllFeatures | offered, 0xb229);
+        FrontEnd.Negotiate(features, FrontEnd.Offered | offered, offeredProtocol);
         Expect.Equal(0UL, FrontEnd.AddMemory());
         for (int i = 0; i < queues; i++) { FrontEnd.AddQueue(i, size: queueSize); }
     }
@@ -60,10 +60,8 @@ internal abstract class DeviceGuest : IDisposable
 
     public static void Submit(DriverQueue queue, ushort head)
     {
-        ushort old = queue.AvailIndex;
         queue.MakeAvailable(head);
-        Interlocked.MemoryBarrier();
-        if (queue.NeedsKick(old)) { queue.Kick(); }
+        queue.KickOnce();
     }
 
     public byte[]? GetConfig(uint offset, uint size, int answerBytes = -1) => FrontEnd.GetConfig(offset, size, answerBytes);
@@ -74,6 +72,14 @@ internal abstract class DeviceGuest : IDisposable
         MemoryMarshal.Write(message, new ConfigRange(offset, (uint)bytes.Length, 0));
         bytes.CopyTo(message, ConfigRange.Size);
         return FrontEnd.Set(MessageId.SetConfig, message);
+    }
+
+    /// <summary>Stops a queue; where it has stopped.</summary>
+    public uint GetBase(uint queue)
+    {
+        var state = new VringState(queue, 0);
+        FrontEnd.Send(MessageId.GetVringBase, MemoryMarshal.AsBytes(new ReadOnlySpan<VringState>(in state)));
+        return (uint)(FrontEnd.Receive(MessageId.GetVringBase)!.Value >> 32);
     }
 
     public (InflightDescription Description, SafeFd Area) GetInflight(int queues = 1, int queueSize = 64, int payloadBytes = InflightDescription.Size)

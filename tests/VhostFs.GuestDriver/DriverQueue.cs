@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Virtio;
-using VhostFs.VhostUser;
 
 namespace VhostFs.GuestDriver;
 
@@ -11,36 +10,26 @@ internal record struct Desc(ulong Address, uint Length, ushort Flags = 0, ushort
     public const ushort FlagNext = 1, FlagWrite = 2, FlagIndirect = 4;
 }
 
-/// <summary>The driver side of one split virtqueue, for good and for bad.</summary>
-internal sealed partial class DriverQueue : IDisposable
+/// <summary>The driver side of one virtqueue, for good and for bad: what both layouts have in common. Chains are counted, and have a head: of their descriptors, or a buffer id.</summary>
+internal abstract partial class DriverQueue : IDisposable
 {
     // A lost call shows as slowness, not as a hang.
     private const int MaxSleepMs = 100;
-    private readonly GuestRam _ram;
     private readonly Thread? _caller;
     private readonly ManualResetEvent _isOver = new(false);
-    private readonly int _desc, _avail, _used;
-    private ushort _nextDesc, _kickedFor;
     private bool _readSleeps;
 
     /// <param name="isCallBlocking">Reading the call eventfd sleeps: one system call less per wait than to poll first. A thread calls now and then, too, so that nobody sleeps for ever.</param>
-    public DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, ushort start = 0, bool isCallBlocking = false)
+    protected DriverQueue(GuestRam ram, int index, int size, VirtioFeatures features, bool isCallBlocking)
     {
-        _ram = ram;
+        Ram = ram;
         Index = index;
         Size = size;
         Features = features;
-        _desc = ram.Allocate(16 * size, 4096);
-        _avail = ram.Allocate(6 + (2 * size), 4096);
-        _used = ram.Allocate(6 + (8 * size), 4096);
-        ram.Write16(_avail + 2, start);
-        ram.Write16(_used + 2, start);
-        AvailIndex = LastUsed = _kickedFor = start;
         Expect.Equal(Errno.None, EventFd.Create(out SafeFd kick));
         Expect.Equal(Errno.None, EventFd.Create(out SafeFd call, nonBlocking: !isCallBlocking));
         Expect.Equal(Errno.None, EventFd.Create(out SafeFd err));
         (KickFd, CallFd, ErrFd) = (kick, call, err);
-        if (HasEventIdx) { WantCallAt(start); }
         if (!isCallBlocking) { return; }
         _readSleeps = true;
         // No timer: the thread pool's workers spin before they sleep, on somebody's processor.
@@ -55,105 +44,79 @@ internal sealed partial class DriverQueue : IDisposable
     public SafeFd KickFd { get; }
     public SafeFd CallFd { get; }
     public SafeFd ErrFd { get; }
+
+    /// <summary>Chains made available so far, modulo 65,536.</summary>
     public ushort AvailIndex { get; set; }
+
+    /// <summary>Chains taken back so far, modulo 65,536.</summary>
     public ushort LastUsed { get; set; }
-    public ulong Descriptors => _ram.User(_desc);
-    public ulong Available => _ram.User(_avail);
-    public ulong Used => _ram.User(_used);
-    public ushort UsedIndex => _ram.Read16(_used + 2);
-    public ushort UsedFlags => _ram.Read16(_used);
-    public bool HasUsed => UsedIndex != LastUsed;
+
+    /// <summary>Chains that the device has given back, modulo 65,536.</summary>
+    public abstract ushort UsedIndex { get; }
+
+    public abstract bool HasUsed { get; }
+
+    /// <summary>Where the ring's parts are, for SET_VRING_ADDR.</summary>
+    public abstract ulong Descriptors { get; }
+    public abstract ulong Available { get; }
+    public abstract ulong Used { get; }
+
+    /// <summary>For SET_VRING_BASE, when nothing is in flight.</summary>
+    public abstract uint Base { get; }
 
     /// <summary>Written by <see cref="KickOnce"/> so far.</summary>
     public long Kicks { get; private set; }
 
-    public ushort CallEvent => _ram.Read16(_avail + 4 + (2 * Size));
-    public ushort KickEvent => _ram.Read16(_used + 4 + (8 * Size));
+    protected GuestRam Ram { get; }
 
-    public void WriteDescriptor(int at, Desc desc) => MemoryMarshal.Write(_ram.At(_desc + (16 * at), 16), desc);
+    public static DriverQueue New(GuestRam ram, int index, int size, VirtioFeatures features, bool isCallBlocking = false) => (features & VirtioFeatures.RingPacked) != 0
+        ? new PackedDriverQueue(ram, index, size, features, isCallBlocking: isCallBlocking)
+        : new SplitDriverQueue(ram, index, size, features, isCallBlocking: isCallBlocking);
 
-    /// <summary>Places a chain of table entries and returns its head; does not make it available.</summary>
-    public ushort Chain(params ReadOnlySpan<Desc> parts)
-    {
-        ushort head = _nextDesc;
-        for (int i = 0; i < parts.Length; i++)
-        {
-            var next = (ushort)((_nextDesc + 1) % Size);
-            bool isLast = i == parts.Length - 1;
-            WriteDescriptor(_nextDesc, parts[i] with { Flags = (ushort)(parts[i].Flags | (isLast ? 0 : Desc.FlagNext)), Next = next });
-            _nextDesc = next;
-        }
-        return head;
-    }
+    /// <summary>A chain of these descriptors, not yet available; returns its head.</summary>
+    public abstract ushort Chain(params ReadOnlySpan<Desc> parts);
 
     public ushort IndirectChain(params ReadOnlySpan<Desc> parts)
     {
-        int table = _ram.Allocate(16 * parts.Length);
-        for (int i = 0; i < parts.Length; i++)
-        {
-            bool isLast = i == parts.Length - 1;
-            Desc part = parts[i] with { Flags = (ushort)(parts[i].Flags | (isLast ? 0 : Desc.FlagNext)), Next = (ushort)(i + 1) };
-            MemoryMarshal.Write(_ram.At(table + (16 * i), 16), part);
-        }
+        int table = Ram.Allocate(16 * parts.Length);
+        for (int i = 0; i < parts.Length; i++) { WriteTableEntry(table, i, parts[i], isLast: i == parts.Length - 1); }
         return Chain(new Desc(GuestRam.Gpa(table), (uint)(16 * parts.Length), Desc.FlagIndirect));
     }
 
-    public void MakeAvailable(ushort head)
-    {
-        _ram.Write16(_avail + 4 + (AvailIndex % Size * 2), head);
-        PublishAvailable((ushort)(AvailIndex + 1));
-    }
+    /// <summary>A chain of one descriptor with a head of the caller's choice.</summary>
+    public abstract void SetChain(ushort head, Desc only);
 
-    public void PublishAvailable(ushort index)
-    {
-        AvailIndex = index;
-        _ram.Write16(_avail + 2, index);
-    }
+    /// <summary>An entry of an indirect table at an offset of guest memory.</summary>
+    public abstract void WriteTableEntry(int table, int index, Desc part, bool isLast);
 
-    /// <summary>Whether a driver would kick for what it added since <paramref name="old"/>.</summary>
-    public bool NeedsKick(ushort old) => HasEventIdx
-        ? (ushort)(AvailIndex - KickEvent - 1) < (ushort)(AvailIndex - old)
-        : (UsedFlags & 1) == 0;
+    public abstract void MakeAvailable(ushort head);
+
+    public abstract bool TryTakeUsed(out uint id, out uint length);
+
+    /// <summary>A call when the chain with this number comes back; in a packed ring every chain up to it is one descriptor.</summary>
+    public abstract void WantCallAt(ushort index);
+
+    public abstract void SuppressCalls();
+
+    /// <summary>For a driver that polls: no calls from here on, for as long as this is repeated now and then.</summary>
+    public abstract void PutCallsOff();
+
+    /// <summary>As new, on memory that is all zeroes.</summary>
+    public abstract void Forget();
 
     public void Kick() => Expect.Equal(Errno.None, EventFd.Signal(KickFd));
 
     /// <summary>At most one kick for all that was made available since the last call, when the device wants any.</summary>
     public void KickOnce()
     {
-        if (AvailIndex == _kickedFor) { return; }
-        // The new index must be visible before the look at the device's wish: the device writes its wish first and looks for new entries then.
+        // What is new must be visible before the look at the device's wish: the device writes its wish first and looks for new entries then.
         Interlocked.MemoryBarrier();
-        bool isWanted = NeedsKick(_kickedFor);
-        _kickedFor = AvailIndex;
-        if (!isWanted) { return; }
+        if (!TakeKickWish()) { return; }
         Kicks++;
         Kick();
     }
 
     public ulong TakeCalls() => EventFd.TryConsume(CallFd, out ulong count) ? count : 0;
-
-    public void WantCallAt(ushort index) => _ram.Write16(_avail + 4 + (2 * Size), index);
-
-    public void SuppressCalls() => _ram.Write16(_avail, 1);
-
-    /// <summary>For a driver that polls: no calls from here on, for as long as this is repeated now and then.</summary>
-    public void PutCallsOff()
-    {
-        if (!HasEventIdx) { SuppressCalls(); }
-        // An index that has gone by causes a call only when the indices have come round.
-        else if ((ushort)(LastUsed - CallEvent - 1) > 0x4000) { WantCallAt((ushort)(LastUsed - 1)); }
-    }
-
-    public bool TryTakeUsed(out uint id, out uint length)
-    {
-        id = length = 0;
-        if (UsedIndex == LastUsed) { return false; }
-        int at = _used + 4 + (LastUsed % Size * 8);
-        id = _ram.Read32(at);
-        length = _ram.Read32(at + 4);
-        LastUsed++;
-        return true;
-    }
 
     /// <summary>Sleeps until the device calls for the next used entry; at most a tenth of a second, so that a lost call shows as slowness, not as a hang.</summary>
     public void WaitForCall()
@@ -180,6 +143,9 @@ internal sealed partial class DriverQueue : IDisposable
         CallFd.Dispose();
         ErrFd.Dispose();
     }
+
+    /// <summary>The device wants a kick for what was made available since the last question.</summary>
+    protected abstract bool TakeKickWish();
 
     private void CallNowAndThen()
     {

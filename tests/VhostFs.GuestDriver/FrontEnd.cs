@@ -11,6 +11,10 @@ namespace VhostFs.GuestDriver;
 internal sealed class FrontEnd : IDisposable
 {
     public const VirtioFeatures AllFeatures = VirtioFeatures.Version1 | VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
+
+    /// <summary>What the ring and the transport of every device have; <see cref="AllFeatures"/> are those of a driver with split rings.</summary>
+    public const VirtioFeatures Offered = AllFeatures | VirtioFeatures.RingPacked;
+
     // A hang is a failure, a busy machine is not.
     private const int TimeoutMs = 30_000;
     private ulong _unique;
@@ -103,7 +107,7 @@ internal sealed class FrontEnd : IDisposable
 
     /// <summary>What QEMU does at realize.</summary>
     /// <param name="offered">What the device must offer.</param>
-    public void Negotiate(VirtioFeatures features = AllFeatures, VirtioFeatures offered = AllFeatures, ulong offeredProtocol = 0xa029)
+    public void Negotiate(VirtioFeatures features = AllFeatures, VirtioFeatures offered = Offered, ulong offeredProtocol = 0xa029)
     {
         Features = features;
         Expect.Equal((ulong)offered, Get(MessageId.GetFeatures));
@@ -116,13 +120,16 @@ internal sealed class FrontEnd : IDisposable
         Expect.Equal(0UL, Set(MessageId.SetFeatures, (ulong)features));
     }
 
+    /// <summary>What the device says, now, that it can: the first thing that a front-end asks.</summary>
+    public VirtioFeatures AskFeatures() => (VirtioFeatures)Ask(MessageId.GetFeatures);
+
     /// <summary>As <see cref="Negotiate"/>, but with a device of which nothing is known before: what both sides know is taken.</summary>
     /// <param name="wanted">Of the device; those of the ring are wanted always.</param>
     public void Agree(VirtioFeatures wanted = VirtioFeatures.None)
     {
         const VhostUserProtocolFeatures known = VhostUserProtocolFeatures.MultiQueue | VhostUserProtocolFeatures.ReplyAck | VhostUserProtocolFeatures.Config;
         const VirtioFeatures needed = VirtioFeatures.Version1 | VirtioFeatures.IndirectDesc | VirtioFeatures.ProtocolFeatures;
-        Features = (VirtioFeatures)Ask(MessageId.GetFeatures) & (AllFeatures | wanted);
+        Features = AskFeatures() & (AllFeatures | wanted);
         Expect.Equal(needed, Features & needed);
         Protocol = (VhostUserProtocolFeatures)Ask(MessageId.GetProtocolFeatures) & known;
         Expect.True((Protocol & VhostUserProtocolFeatures.ReplyAck) != 0, "the device answers messages (REPLY_ACK)");
@@ -154,13 +161,13 @@ internal sealed class FrontEnd : IDisposable
 
     public DriverQueue AddQueue(int index, int size = 64, bool enable = true, bool isCallBlocking = false)
     {
-        var queue = new DriverQueue(Ram, index, size, Features, isCallBlocking: isCallBlocking);
+        var queue = DriverQueue.New(Ram, index, size, Features, isCallBlocking);
         Queues.Add(queue);
-        Start(queue, 0, enable);
+        Start(queue, queue.Base, enable);
         return queue;
     }
 
-    public void Start(DriverQueue queue, ushort start, bool enable = true)
+    public void Start(DriverQueue queue, uint start, bool enable = true)
     {
         var index = (uint)queue.Index;
         Expect.Equal(0UL, Set(MessageId.SetVringNum, new VringState(index, (uint)queue.Size)));
@@ -232,10 +239,8 @@ internal sealed class FrontEnd : IDisposable
         var writable = new Desc(GuestRam.Gpa(reply), (uint)(16 + replyBytes), Desc.FlagWrite);
         if (replyBytes == 0) { head = queue.Chain(readable); }
         else { head = (Features & VirtioFeatures.IndirectDesc) != 0 ? queue.IndirectChain(readable, writable) : queue.Chain(readable, writable); }
-        ushort old = queue.AvailIndex;
         queue.MakeAvailable(head);
-        Interlocked.MemoryBarrier();
-        if (kick && queue.NeedsKick(old)) { queue.Kick(); }
+        if (kick) { queue.KickOnce(); }
         return reply;
     }
 

@@ -14,15 +14,18 @@ internal sealed class RequestSlot
     private const int FixedDescriptors = 6;
 
     private readonly GuestRam _ram;
+    private readonly DriverQueue _queue;
     private readonly int[] _segments;
     private readonly int _table, _request, _reply;
     private int _count, _readableBytes, _writableBytes;
+    private Desc _last;
 
     /// <param name="index">In its queue: the head of its chain.</param>
     /// <param name="segments">Offsets of the pieces of data in guest memory.</param>
-    public RequestSlot(GuestRam ram, int index, int[] segments, int segmentBytes)
+    public RequestSlot(GuestRam ram, DriverQueue queue, int index, int[] segments, int segmentBytes)
     {
         _ram = ram;
+        _queue = queue;
         _segments = segments;
         Index = index;
         SegmentBytes = segmentBytes;
@@ -96,8 +99,8 @@ internal sealed class RequestSlot
 
     private void Add(int offset, int bytes, ushort flags)
     {
-        if (_count > 0) { _ram.Write16(_table + (16 * _count) - 4, (ushort)(_ram.Read16(_table + (16 * _count) - 4) | Desc.FlagNext)); }
-        MemoryMarshal.Write(_ram.At(_table + (16 * _count), 16), new Desc(GuestRam.Gpa(offset), (uint)bytes, flags, (ushort)(_count + 1)));
-        _count++;
+        if (_count > 0) { _queue.WriteTableEntry(_table, _count - 1, _last, isLast: false); }
+        _last = new Desc(GuestRam.Gpa(offset), (uint)bytes, flags);
+        _queue.WriteTableEntry(_table, _count++, _last, isLast: true);
     }
 }

@@ -15,6 +15,7 @@ internal readonly record struct ScsiAnswer(ScsiResponse Response, ScsiStatus Sta
 internal sealed class ScsiGuest : DeviceGuest
 {
     public const VirtioFeatures Device = (VirtioFeatures)(ScsiFeatures.Hotplug | ScsiFeatures.Change);
+    public const ulong Protocol = 0xb229;
     public const VirtioFeatures All = FrontEnd.AllFeatures | Device;
 
     // Sense keys, codes and qualifiers by name, so that tests read as the standard does.
@@ -23,7 +24,7 @@ internal sealed class ScsiGuest : DeviceGuest
 
     /// <param name="isReady">The unit attention of power-on is taken out of the way.</param>
     public ScsiGuest(string path, VirtioFeatures features = All, int queues = 3, int queueSize = 64, GuestRam? ram = null, bool isReady = true)
-        : base(path, features, Device, queues, queueSize, ram)
+        : base(path, features, Device, queues, queueSize, ram, Protocol)
     {
         if (isReady) { Expect.Equal(PowerOn, TestUnitReady().Sense); }
     }

@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 namespace VhostFs.GuestDriver;
 
 /// <summary>A queue under load: as many requests in flight as there are slots, kicks and calls for many at once, nothing allocated per request.</summary>
-/// <remarks>Invariant: the chain of the slot with index i is the descriptor i of the ring, and no other chain is in flight on the queue meanwhile.</remarks>
+/// <remarks>Invariant: the chain of the slot with index i has the head i, and no other chain is in flight on the queue meanwhile.</remarks>
 internal sealed class SlotQueue
 {
     private const int TimeoutMs = 30_000;
@@ -25,7 +25,7 @@ internal sealed class SlotQueue
         Queue = queue;
         int perSlot = (dataBytes + segmentBytes - 1) / segmentBytes;
         int[] places = Scattered(ram, depth * perSlot, segmentBytes);
-        _slots = [.. Enumerable.Range(0, depth).Select(i => new RequestSlot(ram, i, places[(i * perSlot)..((i + 1) * perSlot)], segmentBytes))];
+        _slots = [.. Enumerable.Range(0, depth).Select(i => new RequestSlot(ram, queue, i, places[(i * perSlot)..((i + 1) * perSlot)], segmentBytes))];
     }
 
     public DriverQueue Queue { get; }
@@ -47,7 +47,7 @@ internal sealed class SlotQueue
         Expect.True(!slot.IsInFlight);
         slot.IsInFlight = true;
         InFlight++;
-        Queue.WriteDescriptor(slot.Index, slot.Table);
+        Queue.SetChain((ushort)slot.Index, slot.Table);
         Queue.MakeAvailable((ushort)slot.Index);
     }
 

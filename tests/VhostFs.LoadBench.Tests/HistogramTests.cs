@@ -45,4 +45,16 @@ public sealed class HistogramTests
         histogram.Clear();
         Assert.Equal((0.0, 0.0, 0L, 0L), (histogram.PercentileNs(50), histogram.MeanNs, histogram.MaxNs, histogram.Count));
     }
+
+    [Fact]
+    public void Two_histograms_make_one()
+    {
+        Histogram one = new(), other = new();
+        one.Add(10);
+        other.Add(30);
+        other.Add(50);
+        one.Add(other);
+        Assert.Equal((3L, 50L, 30.0), (one.Count, one.MaxNs, one.MeanNs));
+        Assert.Equal(30, one.PercentileNs(50));
+    }
 }

@@ -18,7 +18,8 @@ public sealed class ReportTests
         new CaseResult("randwrite", 32, 4096, Fast(323_000), Fast(475_000)),
         new CaseResult("seqread", 8, 1 << 20, Fast(6_060) with { MibPerSecond = 6_060 }, Fast(7_990) with { MibPerSecond = 7_990 }),
         new CaseResult("create", 1, 0, Fast(31_500), Fast(5_800)),
-    ], [new SessionMemory(1, 14.4), new SessionMemory(1000, 97)], [new SessionMemory(1, 4.7), new SessionMemory(16, 10.7)]);
+        new CaseResult("fsync-append", 16, 4096, Fast(12_300), Fast(4_560), "malloc"),
+    ], [new Figure("idle: CPU", " %", 0.25, null), new Figure("start", " ms", 98.76, 4.5)], [new SessionMemory(1, 14.4), new SessionMemory(1000, 97)], [new SessionMemory(1, 4.7), new SessionMemory(16, 10.7)]);
 
     private static RunResult Run(double rate) => new("lookup", "fs", 1, 0, "irq", 10, 1, rate, 0, default, rate / 10, 0, 0, default, 0, 0, "");
 
@@ -38,6 +39,8 @@ public sealed class ReportTests
         Assert.Contains("| random read 4 KiB, QD1 | 86,500/s | 21,300/s | 4.06 | 2.25 / 2.25 | 61.3 / 61.3 | 1,230 / 1,230 | 4 / 4 |\n", text, StringComparison.Ordinal);
         Assert.Contains("| sequential read 1 MiB, QD8 | 6,060 MiB/s | 7,990 MiB/s | 0.76 |", text, StringComparison.Ordinal);
         Assert.Contains("| create (4 requests), QD1 | 31,500/s |", text, StringComparison.Ordinal);
+        Assert.Contains("| malloc: append and fsync 4 KiB, 16 writers | 12,300/s | 4,560/s | 2.70 |", text, StringComparison.Ordinal);
+        Assert.Contains("| tmpfs | vhostfs | peer 1.2 |\n|---|---|---|\n| idle: CPU | 0.250 % |  |\n| start | 98.8 ms | 4.50 ms |\n", text, StringComparison.Ordinal);
         Assert.Contains("| peer 1.2, 16 | 10.7 | 0.400 |\n", text, StringComparison.Ordinal);
         Assert.Contains("![A picture](pictures/a.svg)\n", text, StringComparison.Ordinal);
         Assert.StartsWith("a machine. a method.\n", text, StringComparison.Ordinal);
@@ -46,10 +49,26 @@ public sealed class ReportTests
     [Fact]
     public void Without_a_peer_there_is_one_server_in_it()
     {
-        Comparison alone = Measured with { Peer = "", PeerMemory = [], Cases = [.. Measured.Cases.Select(c => c with { Peer = null })] };
+        Comparison alone = Measured with { Peer = "", PeerMemory = [], Cases = [.. Measured.Cases.Select(c => c with { Peer = null })], Figures = [.. Measured.Figures.Select(f => f with { Peer = null })] };
         string text = MarkdownReport.Write(alone, []);
         Assert.Contains("| random read 4 KiB, QD1 | 86,500/s | 2.25 | 61.3 | 1,230 | 4 |\n", text, StringComparison.Ordinal);
+        Assert.Contains("| tmpfs | vhostfs |\n|---|---|\n| idle: CPU | 0.250 % |\n", text, StringComparison.Ordinal);
         Assert.Equal(5, Pictures.Draw(alone).Count());
+    }
+
+    [Fact]
+    public void A_row_that_has_no_peer_beside_others_that_have_one_has_empty_columns()
+    {
+        string text = MarkdownReport.Write(Measured with { Cases = [Measured.Cases[0], Measured.Cases[^1] with { Peer = null }] }, []);
+        Assert.Contains("| malloc: append and fsync 4 KiB, 16 writers | 12,300/s | |  | 2.25 | 61.3 | 1,230 | 4 |\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Figures_alone_make_a_table_and_no_picture()
+    {
+        Comparison figures = Measured with { Cases = [], OurMemory = [], PeerMemory = [] };
+        Assert.Empty(Pictures.Draw(figures));
+        Assert.StartsWith("a machine. a method.\n\n| tmpfs | vhostfs | peer 1.2 |\n", MarkdownReport.Write(figures, []), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -12,6 +12,16 @@ public sealed class WorkloadTests
         Assert.Equal([0, 4096, 8192, 0, 4096], Enumerable.Range(0, 5).Select(_ => offsets.Next()).ToArray());
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Streams_of_one_run_begin_at_different_places(bool isRandom)
+    {
+        long[] first = [.. Enumerable.Range(0, 16).Select(stream => new Offsets(1L << 30, 4096, isRandom, stream).Next())];
+        Assert.Equal(16, first.Distinct().Count());
+        Assert.All(first, offset => Assert.InRange(offset, 0, (1L << 30) - 4096));
+    }
+
     [Fact]
     public void Random_offsets_are_blocks_of_the_file_and_reach_all_of_it()
     {

@@ -177,7 +177,9 @@ public sealed class BlockRpcTests : BlockRpcFixture
             ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","cpumask":"0x4"}""", Error(-32602, "Invalid argument")),
             ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","cpumask":"all"}""", Error(-32602, "Invalid argument")),
             ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","transport":"vfio_user"}""", Error(-32602, "Invalid argument")),
-            ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","packed_ring":true}""", Error(-32602, "Operation not supported")),
+            ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","packed_ring":"yes"}""", Error(-32602, "Invalid argument")),
+            ("vhost_create_blk_controller", """{"ctrlr":"vhost1","dev_name":"M1","packed_ring":true}""", "true"), // they are offered in any case
+            ("vhost_delete_controller", """{"ctrlr":"vhost1"}""", "true"),
             ("vhost_create_blk_controller", """{"ctrlr":"../vhost1","dev_name":"M1"}""", Error(-32602, "Invalid argument")),
             ("vhost_create_blk_controller", """{"ctrlr":"..","dev_name":"M1"}""", Error(-32602, "Invalid argument")),
             ("vhost_create_blk_controller", """{"ctrlr":"","dev_name":"M1"}""", Error(-32602, "Invalid argument")),

@@ -17,6 +17,8 @@ public sealed class BlkTests
     [InlineData(FrontEnd.AllFeatures)]
     [InlineData(BlkGuest.All & ~VirtioFeatures.EventIdx)]
     [InlineData(BlkGuest.All & ~VirtioFeatures.IndirectDesc)]
+    [InlineData(BlkGuest.All | VirtioFeatures.RingPacked)]
+    [InlineData((BlkGuest.All | VirtioFeatures.RingPacked) & ~(VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc))]
     public void What_is_written_is_read_back_with_every_ring_style(VirtioFeatures features)
     {
         using var disk = new BlkDisk();

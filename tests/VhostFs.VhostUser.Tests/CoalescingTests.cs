@@ -85,8 +85,8 @@ public sealed class CoalescingTests
         ring.Work(20_000, 1 * UsNs);
         int calls = ring.CallsNs.Count;
         Assert.True(ring.CallsNs[^1] < ring.EndsNs[^1]);
-        ushort at = ring.Stop();
-        Assert.Equal((calls + 1, ring.Queue.UsedIndex), (ring.CallsNs.Count, at));
+        uint at = ring.Stop();
+        Assert.Equal((calls + 1, (uint)ring.Queue.UsedIndex), (ring.CallsNs.Count, at));
         ring.Start(at);
         ring.Work(1, 0);
         ring.Pass(2000 * MsNs); // the old timer and the new one

@@ -45,7 +45,7 @@ public sealed class HostileMessageTests : IDisposable
         MemoryMarshal.Write(message, new MessageHeader(MessageId.GetFeatures, MessageFlags.Version1, 0));
         MemoryMarshal.Write(message.AsSpan(12), new MessageHeader(MessageId.GetQueueNum, MessageFlags.Version1, 0));
         frontEnd.SendRaw(message);
-        Assert.Equal((ulong)FrontEnd.AllFeatures, frontEnd.Receive(MessageId.GetFeatures));
+        Assert.Equal((ulong)FrontEnd.Offered, frontEnd.Receive(MessageId.GetFeatures));
         Assert.Equal(256UL, frontEnd.Receive(MessageId.GetQueueNum));
     }
 
@@ -192,7 +192,7 @@ public sealed class HostileMessageTests : IDisposable
     }
 
     [Fact]
-    public void CVE_2020_10722_dirty_logging_and_inflight_are_not_offered_and_refused()
+    public void CVE_2020_10722_dirty_logging_and_inflight_are_not_offered_for_a_file_system_and_refused()
     {
         using FrontEnd frontEnd = Negotiated();
         Assert.Equal(1UL, frontEnd.Set(MessageId.SetLogBase, new byte[16], frontEnd.Ram.Fd.Fd));

@@ -16,7 +16,7 @@ public sealed class InflightTests : IDisposable
     [Fact]
     public void What_was_taken_and_not_given_back_is_found_oldest_first()
     {
-        InflightQueue queue = Open(0);
+        SplitInflight queue = Open(0);
         foreach (ushort head in (ushort[])[3, 1, 7, 0]) { queue.Take(head); }
         queue.Returning(1);
         queue.Returned(1, 1);
@@ -27,7 +27,7 @@ public sealed class InflightTests : IDisposable
     [Fact]
     public void Death_before_the_used_index_moves_leaves_the_head_in_flight_and_after_it_does_not()
     {
-        InflightQueue queue = Open(65535);
+        SplitInflight queue = Open(65535);
         queue.Take(3);
         queue.Take(1);
         queue.Returning(3);
@@ -40,7 +40,7 @@ public sealed class InflightTests : IDisposable
     public void What_the_next_process_takes_is_younger_than_what_it_found()
     {
         Open(0).Take(5);
-        InflightQueue next = NewQueue(Size);
+        SplitInflight next = NewQueue(Size);
         Assert.Equal([5], next.Recover(0));
         next.Take(2);
         Assert.Equal([5, 2], Recover(0));
@@ -73,14 +73,16 @@ public sealed class InflightTests : IDisposable
         }
     }
 
-    [Fact]
-    public void The_next_process_does_what_this_one_has_left_without_a_kick()
+    [Theory]
+    [InlineData(BlkGuest.All)]
+    [InlineData(BlkGuest.All | VirtioFeatures.RingPacked)]
+    public void The_next_process_does_what_this_one_has_left_without_a_kick(VirtioFeatures features)
     {
         var held = new HoldingBdev(BlkDisk.NewMemory());
         using var first = new BlkDisk(_ => held);
-        var before = new BlkGuest(first.Paths[0], queueSize: 16); // its memory is the next one's
+        var before = new BlkGuest(first.Paths[0], features, queueSize: 16); // its memory is the next one's
         (InflightDescription description, SafeFd area) = before.GetInflight(queues: 1, queueSize: 16);
-        DriverQueue queue = Restart(before, before.Queue, description, area, 0);
+        DriverQueue queue = Restart(before, before.Queue, description, area, before.Queue.Base);
         try { GoOn(first, held, before, queue, description, area); }
         finally
         {
@@ -116,6 +118,27 @@ public sealed class InflightTests : IDisposable
         }
     }
 
+    [Fact]
+    public void A_queue_that_was_stopped_begins_where_the_front_end_says_and_not_where_the_record_was()
+    {
+        using var disk = new BlkDisk();
+        using var guest = new BlkGuest(disk.Paths[0], BlkGuest.All | VirtioFeatures.RingPacked, queueSize: 16);
+        (InflightDescription description, SafeFd area) = guest.GetInflight(queues: 1, queueSize: 16);
+        Assert.Equal(16 * 32 + 64UL, description.SizeBytes);
+        using (area)
+        {
+            DriverQueue queue = Restart(guest, guest.Queue, description, area, guest.Queue.Base);
+            for (int i = 0; i < 21; i++) { Assert.Equal(0, guest.Flush()); }
+            Assert.Equal(queue.Base, guest.GetBase(0)); // 21 of 16: in the second lap
+            Assert.Equal(0x0005_0005u, queue.Base);
+            using DriverQueue rebooted = DriverQueue.New(guest.FrontEnd.Ram, 0, 16, guest.FrontEnd.Features);
+            Restart(guest, rebooted, description, area, rebooted.Base);
+            guest.FrontEnd.Queues[0] = rebooted;
+            for (int i = 0; i < 21; i++) { Assert.Equal(0, guest.Flush()); }
+            queue.Dispose();
+        }
+    }
+
     [Theory]
     [InlineData(0, 64)]
     [InlineData(257, 64)]
@@ -134,6 +157,7 @@ public sealed class InflightTests : IDisposable
 
     private static void GoOn(BlkDisk first, HoldingBdev held, BlkGuest before, DriverQueue queue, InflightDescription description, SafeFd area)
     {
+        uint known = queue.Base; // of a packed ring the front-end knows only where it began
         int[] status = [.. Enumerable.Range(0, 4).Select(i => Submit(before, queue, (ulong)i, (byte)(i + 1)))];
         FrontEnd.Poll(() => held.Count == 4, "all under way");
         first.OnReactor(() => { held.LetGo(1); return true; });
@@ -141,8 +165,8 @@ public sealed class InflightTests : IDisposable
         before.FrontEnd.Socket.Dispose(); // the first process never answers the others
 
         using var second = new BlkDisk();
-        using var after = new BlkGuest(second.Paths[0], queues: 0, ram: before.FrontEnd.Ram);
-        Restart(after, queue, description, area, queue.UsedIndex);
+        using var after = new BlkGuest(second.Paths[0], before.FrontEnd.Features, queues: 0, ram: before.FrontEnd.Ram);
+        Restart(after, queue, description, area, queue is PackedDriverQueue ? known : queue.UsedIndex);
         FrontEnd.Poll(() => queue.UsedIndex == 4, "the three others");
         Assert.All(status, at => Assert.Equal(0, after.FrontEnd.Ram.At(at, 1)[0]));
         Assert.Equal([0, 2, 3, 4], Enumerable.Range(0, 4).Select(i => (int)second.Read(i * 512, 512)[0])); // the first is on the first disk
@@ -151,7 +175,7 @@ public sealed class InflightTests : IDisposable
         Assert.Equal(0, after.Flush()); // and what comes then
     }
 
-    private static DriverQueue Restart(BlkGuest guest, DriverQueue queue, InflightDescription description, SafeFd area, ushort start)
+    private static DriverQueue Restart(BlkGuest guest, DriverQueue queue, InflightDescription description, SafeFd area, uint start)
     {
         if (guest.FrontEnd.Queues.Count > 0)
         {
@@ -176,14 +200,14 @@ public sealed class InflightTests : IDisposable
         return status;
     }
 
-    private InflightQueue Open(ushort ringUsed)
+    private SplitInflight Open(ushort ringUsed)
     {
-        InflightQueue queue = NewQueue(Size);
+        SplitInflight queue = NewQueue(Size);
         Assert.Empty(queue.Recover(ringUsed));
         return queue;
     }
 
     private ushort[] Recover(ushort ringUsed) => NewQueue(Size).Recover(ringUsed);
 
-    private unsafe InflightQueue NewQueue(int size) => new((byte*)_region.Address, size);
+    private unsafe SplitInflight NewQueue(int size) => new((byte*)_region.Address, size);
 }

@@ -6,7 +6,7 @@ using VhostFs.Virtio;
 namespace VhostFs.VhostUser.Tests;
 
 /// <summary>Requests that wait for a lock, perhaps for ever: nothing waits for them.</summary>
-public sealed class ParkedRequestTests : IDisposable
+public abstract class ParkedRequestTests : IDisposable
 {
     private const uint Setlk = 32, Setlkw = 33, PosixLocks = 2;
     private const ulong File = 2, Holder = 1000;
@@ -14,9 +14,9 @@ public sealed class ParkedRequestTests : IDisposable
     private readonly Export _export = new();
     private readonly FrontEnd _frontEnd;
 
-    public ParkedRequestTests()
+    protected ParkedRequestTests(VirtioFeatures features)
     {
-        _frontEnd = FrontEnd.Up(_export.Path0);
+        _frontEnd = FrontEnd.Up(_export.Path0, features);
         _frontEnd.Init(PosixLocks);
         Assert.Equal(0, _frontEnd.Call(Queue, Setlk, File, Lk(Holder), 8));
     }
@@ -25,8 +25,8 @@ public sealed class ParkedRequestTests : IDisposable
 
     public void Dispose()
     {
-        _frontEnd.Dispose();
-        _export.Dispose(); // with whatever still waits
+        Dispose(true);
+        GC.SuppressFinalize(this);
     }
 
     [Fact]
@@ -50,7 +50,7 @@ public sealed class ParkedRequestTests : IDisposable
     public void Without_indirect_tables_fewer_may_wait()
     {
         _frontEnd.Socket.Dispose();
-        using FrontEnd plain = FrontEnd.Up(_export.Path0, VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures);
+        using FrontEnd plain = FrontEnd.Up(_export.Path0, _frontEnd.Features & ~(VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc));
         plain.Init(PosixLocks);
         Assert.Equal(0, plain.Call(plain.Queues[1], Setlk, File, Lk(Holder), 8));
         for (ulong owner = 1; owner <= 8; owner++) { plain.Start(plain.Queues[1], Setlkw, File, Lk(owner), 8, out _); }
@@ -72,7 +72,7 @@ public sealed class ParkedRequestTests : IDisposable
     public void A_stop_does_not_wait_and_after_the_start_everybody_is_answered_without_a_kick()
     {
         int first = Wait(1, out ushort firstHead), second = Wait(2, out ushort secondHead);
-        ushort @base = Stop();
+        uint @base = Stop();
         ushort used = Queue.UsedIndex;
         OnReactor(() => _export.Fs.Unlock(File, Holder)); // granted to the first while the ring is stopped
         OnReactor(() => { });
@@ -102,9 +102,9 @@ public sealed class ParkedRequestTests : IDisposable
         Wait(1, out _);
         Stop();
         if (granted) { OnReactor(() => _export.Fs.Unlock(File, Holder)); }
-        var fresh = new DriverQueue(_frontEnd.Ram, 1, 64, _frontEnd.Features);
+        var fresh = DriverQueue.New(_frontEnd.Ram, 1, 64, _frontEnd.Features);
         _frontEnd.Queues.Add(fresh);
-        _frontEnd.Start(fresh, 0);
+        _frontEnd.Start(fresh, fresh.Base);
         for (int i = 0; i < 100; i++) { Assert.Equal(0, _frontEnd.GetAttributes(fresh)); } // all heads can be used
         Assert.Equal((0, granted ? 0 : 1), (_export.Fs.LockWaitCount, _export.Fs.LockCount)); // what a driver that is gone was granted is released
     }
@@ -115,10 +115,10 @@ public sealed class ParkedRequestTests : IDisposable
         Wait(1, out _);
         Assert.Equal(0UL, _frontEnd.Set(MessageId.ResetDevice, []));
         Assert.Equal((0, 0), (_export.Fs.LockWaitCount, _export.Fs.LockCount));
-        var fresh = new DriverQueue(_frontEnd.Ram, 1, 64, _frontEnd.Features);
+        var fresh = DriverQueue.New(_frontEnd.Ram, 1, 64, _frontEnd.Features);
         _frontEnd.Queues[1].Dispose();
         _frontEnd.Queues[1] = fresh;
-        _frontEnd.Start(fresh, 0);
+        _frontEnd.Start(fresh, fresh.Base);
         _frontEnd.Init(PosixLocks);
         for (int i = 0; i < 100; i++) { Assert.Equal(0, _frontEnd.GetAttributes(fresh)); }
     }
@@ -156,9 +156,7 @@ public sealed class ParkedRequestTests : IDisposable
         Wait(1, out ushort loop);
         Wait(2, out ushort unmapped);
         Wait(3, out ushort noRoom);
-        Queue.WriteDescriptor(loop, new Desc(GuestRam.GuestBase, 16, Desc.FlagNext, loop));
-        Queue.WriteDescriptor(unmapped, new Desc(1UL << 60, 16, Desc.FlagWrite));
-        Queue.WriteDescriptor(noRoom, new Desc(GuestRam.GuestBase, 16));
+        Spoil(loop, unmapped, noRoom);
         for (ulong owner = Holder; owner != 3; owner = owner == Holder ? 1 : owner + 1)
         {
             _frontEnd.Start(Queue, Setlk, File, Lk(owner, LockKind.Unlock), 8, out ushort unlock);
@@ -166,6 +164,17 @@ public sealed class ParkedRequestTests : IDisposable
             Assert.Equal(16u, _frontEnd.WaitUsed(Queue, unlock));
         }
         Assert.Equal(0, _frontEnd.GetAttributes(Queue));
+    }
+
+    /// <summary>Chains that wait become such that each is malformed, or has no room for an answer.</summary>
+    protected abstract void Spoil(ushort first, ushort second, ushort third);
+
+    private protected FrontEnd FrontEnd => _frontEnd;
+
+    protected virtual void Dispose(bool disposing)
+    {
+        _frontEnd.Dispose();
+        _export.Dispose(); // with whatever still waits
     }
 
     private void ExpectGrant(int reply, ushort head, ulong from = Holder)
@@ -184,11 +193,11 @@ public sealed class ParkedRequestTests : IDisposable
         return reply;
     }
 
-    private ushort Stop()
+    private uint Stop()
     {
         var state = new VringState(1, 0);
         _frontEnd.Send(MessageId.GetVringBase, MemoryMarshal.AsBytes(new ReadOnlySpan<VringState>(in state)));
-        return (ushort)(_frontEnd.Receive(MessageId.GetVringBase)!.Value >> 32);
+        return (uint)(_frontEnd.Receive(MessageId.GetVringBase)!.Value >> 32);
     }
 
     private int ErrorOf(int reply) => (int)_frontEnd.Ram.Read32(reply + 4);
@@ -203,5 +212,27 @@ public sealed class ParkedRequestTests : IDisposable
     {
         var lk = new FuseLkIn(7, owner, new FuseFileLock(0, 9, (uint)kind, 1), 0);
         return MemoryMarshal.AsBytes(new ReadOnlySpan<FuseLkIn>(in lk)).ToArray();
+    }
+}
+
+public sealed class ParkedOnSplitRingTests() : ParkedRequestTests(FrontEnd.AllFeatures)
+{
+    protected override void Spoil(ushort first, ushort second, ushort third)
+    {
+        var queue = (SplitDriverQueue)FrontEnd.Queues[1];
+        queue.WriteDescriptor(first, new Desc(GuestRam.GuestBase, 16, Desc.FlagNext, first)); // a loop
+        queue.WriteDescriptor(second, new Desc(1UL << 60, 16, Desc.FlagWrite));
+        queue.WriteDescriptor(third, new Desc(GuestRam.GuestBase, 16));
+    }
+}
+
+public sealed class ParkedOnPackedRingTests() : ParkedRequestTests(FrontEnd.Offered)
+{
+    // The descriptors themselves are copies; what is in tables is the driver's.
+    protected override void Spoil(ushort first, ushort second, ushort third)
+    {
+        var queue = (PackedDriverQueue)FrontEnd.Queues[1];
+        (ushort Head, Desc Entry)[] spoilt = [(first, new(0, 16, Desc.FlagIndirect)), (second, new(1UL << 60, 16, Desc.FlagWrite)), (third, new(GuestRam.GuestBase, 16))];
+        foreach ((ushort head, Desc entry) in spoilt) { queue.WriteTableEntry(queue.TableOf(head), 1, entry, isLast: true); }
     }
 }

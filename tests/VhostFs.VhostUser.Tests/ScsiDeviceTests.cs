@@ -18,6 +18,8 @@ public sealed class ScsiDeviceTests
     [InlineData(FrontEnd.AllFeatures)]
     [InlineData(ScsiGuest.All & ~VirtioFeatures.EventIdx)]
     [InlineData(ScsiGuest.All & ~VirtioFeatures.IndirectDesc)]
+    [InlineData(ScsiGuest.All | VirtioFeatures.RingPacked)]
+    [InlineData((ScsiGuest.All | VirtioFeatures.RingPacked) & ~(VirtioFeatures.EventIdx | VirtioFeatures.IndirectDesc))]
     public void What_is_written_is_read_back_with_every_ring_style(VirtioFeatures features)
     {
         using var host = new ScsiHost();

@@ -13,6 +13,9 @@ public sealed class SessionTests
     [InlineData(VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures)]
     [InlineData(VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures | VirtioFeatures.EventIdx)]
     [InlineData(VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures | VirtioFeatures.IndirectDesc)]
+    [InlineData(FrontEnd.Offered)]
+    [InlineData(VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures | VirtioFeatures.RingPacked)]
+    [InlineData(VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures | VirtioFeatures.RingPacked | VirtioFeatures.EventIdx)]
     public void Requests_are_served_with_every_ring_style(VirtioFeatures features)
     {
         using var export = new Export();
@@ -69,7 +72,7 @@ public sealed class SessionTests
         frontEnd.Negotiate();
         Assert.Equal(0UL, frontEnd.AddMemory());
         frontEnd.AddQueue(0);
-        var queue = new DriverQueue(frontEnd.Ram, 1, 64, frontEnd.Features);
+        var queue = new SplitDriverQueue(frontEnd.Ram, 1, 64, frontEnd.Features);
         frontEnd.Queues.Add(queue);
         frontEnd.Start(queue, 26, 0, new byte[16], 64, out _); // INIT, kicked before anything is configured
         frontEnd.Start(queue, 0);
@@ -122,7 +125,7 @@ public sealed class SessionTests
         Assert.Equal(3, queue.UsedIndex);
         queue.TakeCalls();
         queue.Kick();
-        Assert.Equal((ulong)FrontEnd.AllFeatures, frontEnd.Get(MessageId.GetFeatures));
+        Assert.Equal((ulong)FrontEnd.Offered, frontEnd.Get(MessageId.GetFeatures));
         Assert.Equal((3, 0UL), (queue.UsedIndex, queue.TakeCalls()));
         queue.LastUsed = queue.UsedIndex;
         frontEnd.Start(queue, 3); // goes on where it stopped
@@ -224,7 +227,7 @@ public sealed class SessionTests
         Assert.Equal(0, second.GetAttributes(second.Queues[1]));
         FrontEnd.Poll(() => EventFd.TryConsume(first.Queues[1].ErrFd, out _), "err is signalled");
         Assert.Single(export.Log, line => line.Contains("is broken", StringComparison.Ordinal));
-        Assert.Equal((ulong)FrontEnd.AllFeatures, first.Get(MessageId.GetFeatures)); // still there for a clean teardown
+        Assert.Equal((ulong)FrontEnd.Offered, first.Get(MessageId.GetFeatures)); // still there for a clean teardown
     }
 
     [Fact]
@@ -276,11 +279,13 @@ public sealed class SessionTests
         Assert.Contains(export.Log, line => line.Contains("Waiting for vhost-user socket connection", StringComparison.Ordinal));
     }
 
-    [Fact]
-    public void A_served_request_allocates_nothing_from_kick_to_call()
+    [Theory]
+    [InlineData(FrontEnd.AllFeatures)]
+    [InlineData(FrontEnd.Offered)]
+    public void A_served_request_allocates_nothing_from_kick_to_call(VirtioFeatures features)
     {
         using var export = new Export();
-        using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+        using FrontEnd frontEnd = FrontEnd.Up(export.Path0, features);
         long Cost(int requests)
         {
             long before = export.OnReactor(() => GC.GetAllocatedBytesForCurrentThread());
@@ -386,6 +391,18 @@ public sealed class SessionTests
         Thread.Sleep(20); // much longer than an adaptive one looks
         frontEnd.Start(queue, 3, 1, new byte[16], 104, out _, kick: false);
         FrontEnd.Poll(() => queue.UsedIndex == (ushort)(queue.LastUsed + 1), "served without a kick");
+    }
+
+    /// <summary>The ring of an earlier session is still looked at; messages of the next one come through the kernel all the same.</summary>
+    [Fact]
+    public void A_polling_reactor_hears_of_one_front_end_after_the_other()
+    {
+        using var export = new Export(mode: ReactorMode.Poll);
+        for (int i = 0; i < 50; i++)
+        {
+            using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
+            Assert.Equal(0, frontEnd.GetAttributes(frontEnd.Queues[1]));
+        }
     }
 
     [Fact]

@@ -21,7 +21,7 @@ internal sealed class SimulatedRing : IDisposable
         _reactor = new Reactor.Reactor(_driver, "simulated");
         _server = new QueueServer(_reactor, new VhostUserBlkDevice(_bdev, (_, _) => { }), "ring", (_, _) => { }, reason => throw new InvalidOperationException(reason), Coalescing) { Features = features };
         Assert.Equal(Errno.None, _server.Memory.Add(_ram.Fd, new GuestRegion(GuestRam.GuestBase, (ulong)_ram.LengthBytes, _ram.UserBase, 0), out _));
-        Queue = new DriverQueue(_ram, 0, 64, features);
+        Queue = new SplitDriverQueue(_ram, 0, 64, features);
         int header = _ram.Allocate(BlkRequestHeader.Size), status = _ram.Allocate(1);
         System.Runtime.InteropServices.MemoryMarshal.Write(_ram.At(header, BlkRequestHeader.Size), new BlkRequestHeader(BlkRequestType.Flush, 0, 0));
         _head = Queue.Chain(new Desc(GuestRam.Gpa(header), BlkRequestHeader.Size), new Desc(GuestRam.Gpa(status), 1, Desc.FlagWrite));
@@ -80,9 +80,9 @@ internal sealed class SimulatedRing : IDisposable
     }
 
     /// <summary>GET_VRING_BASE.</summary>
-    public ushort Stop() => _reactor.RunUntilComplete(() => _server.StopAsync(_ring));
+    public uint Stop() => _reactor.RunUntilComplete(() => _server.StopAsync(_ring));
 
-    public void Start(ushort at) => Configure(at);
+    public void Start(uint at) => Configure(at);
 
     /// <summary>The front-end has gone.</summary>
     public void Close() => _reactor.RunUntilComplete(_server.CloseAsync);
@@ -96,7 +96,7 @@ internal sealed class SimulatedRing : IDisposable
         _bdev.Dispose();
     }
 
-    private void Configure(ushort at)
+    private void Configure(uint at)
     {
         _ring.Size = Queue.Size;
         _ring.Addresses = new RingAddresses(Queue.Descriptors, Queue.Used, Queue.Available);

@@ -26,9 +26,9 @@ public sealed class SlotQueueTests : IDisposable
         _writable.Dispose();
     }
 
-    private (SlotQueue Slots, DriverQueue Driver, Virtqueue Device) Make(int depth = 4, int dataBytes = 0, VirtioFeatures features = All, bool isPolling = false)
+    private (SlotQueue Slots, SplitDriverQueue Driver, Virtqueue Device) Make(int depth = 4, int dataBytes = 0, VirtioFeatures features = All, bool isPolling = false)
     {
-        var driver = new DriverQueue(_ram, 0, 16, features);
+        var driver = new SplitDriverQueue(_ram, 0, 16, features);
         _drivers.Add(driver);
         var device = new Virtqueue(_memory);
         Assert.Equal(Errno.None, device.Start(16, new RingAddresses(driver.Descriptors, driver.Used, driver.Available), 0, features));
@@ -85,7 +85,7 @@ public sealed class SlotQueueTests : IDisposable
     [InlineData(All & ~VirtioFeatures.EventIdx)]
     public void One_kick_is_for_all_that_was_added(VirtioFeatures features)
     {
-        (SlotQueue slots, DriverQueue driver, Virtqueue device) = Make(features: features);
+        (SlotQueue slots, SplitDriverQueue driver, Virtqueue device) = Make(features: features);
         for (int i = 0; i < 3; i++) { Submit(slots, i); }
         driver.KickOnce();
         driver.KickOnce(); // nothing new
@@ -101,7 +101,7 @@ public sealed class SlotQueueTests : IDisposable
     [Fact]
     public void A_device_at_work_is_not_kicked()
     {
-        (SlotQueue slots, DriverQueue driver, Virtqueue device) = Make();
+        (SlotQueue slots, SplitDriverQueue driver, Virtqueue device) = Make();
         Submit(slots, 0);
         driver.KickOnce();
         Submit(slots, 1); // the device has not asked since
@@ -134,7 +134,7 @@ public sealed class SlotQueueTests : IDisposable
     [Fact]
     public void What_was_not_in_flight_is_noticed_when_it_comes_back()
     {
-        (SlotQueue slots, DriverQueue driver, Virtqueue device) = Make();
+        (SlotQueue slots, SplitDriverQueue driver, Virtqueue device) = Make();
         driver.MakeAvailable(9);
         driver.WriteDescriptor(9, new Desc(GuestRam.Gpa(_ram.Allocate(64)), 64));
         device.Push(Pop(device), 0);
@@ -154,7 +154,7 @@ public sealed class SlotQueueTests : IDisposable
     [InlineData(All & ~VirtioFeatures.EventIdx)]
     public void Who_polls_is_not_called(VirtioFeatures features)
     {
-        (SlotQueue slots, DriverQueue driver, Virtqueue device) = Make(features: features, isPolling: true);
+        (SlotQueue slots, SplitDriverQueue driver, Virtqueue device) = Make(features: features, isPolling: true);
         Submit(slots, 0);
         device.Push(Pop(device), 0);
         device.TakeCall(); // the first one always
@@ -175,7 +175,7 @@ public sealed class SlotQueueTests : IDisposable
     [Fact]
     public void Who_sleeps_in_a_read_wakes_without_a_call_too()
     {
-        using var driver = new DriverQueue(_ram, 0, 16, All, isCallBlocking: true);
+        using var driver = new SplitDriverQueue(_ram, 0, 16, All, isCallBlocking: true);
         driver.WaitForCall();
         Assert.False(driver.HasUsed);
     }
@@ -198,7 +198,7 @@ public sealed class SlotQueueTests : IDisposable
     [Fact]
     public void A_request_allocates_nothing()
     {
-        (SlotQueue slots, DriverQueue driver, Virtqueue device) = Make(dataBytes: PageBytes);
+        (SlotQueue slots, SplitDriverQueue driver, Virtqueue device) = Make(dataBytes: PageBytes);
         void Round()
         {
             RequestSlot slot = slots.Slots[1];

@@ -12,7 +12,7 @@ public sealed class VirtqueueTests : IDisposable
     private readonly GuestRam _ram = new(Ram);
     private readonly GuestMemory _memory = new();
     private readonly IoVecList _readable = new(), _writable = new();
-    private readonly List<DriverQueue> _drivers = [];
+    private readonly List<SplitDriverQueue> _drivers = [];
 
     public VirtqueueTests() =>
         Assert.Equal(Errno.None, _memory.Add(_ram.Fd, new GuestRegion(GuestRam.GuestBase, Ram, _ram.UserBase, 0), out _));
@@ -26,9 +26,9 @@ public sealed class VirtqueueTests : IDisposable
         _writable.Dispose();
     }
 
-    private (DriverQueue Driver, Virtqueue Device) Make(VirtioFeatures features = All, int size = 16, ushort start = 0)
+    private (SplitDriverQueue Driver, Virtqueue Device) Make(VirtioFeatures features = All, int size = 16, ushort start = 0)
     {
-        var driver = new DriverQueue(_ram, 0, size, features, start);
+        var driver = new SplitDriverQueue(_ram, 0, size, features, start);
         _drivers.Add(driver);
         var device = new Virtqueue(_memory);
         Assert.Equal(Errno.None, device.Start(size, new RingAddresses(driver.Descriptors, driver.Used, driver.Available), start, features));
@@ -42,7 +42,7 @@ public sealed class VirtqueueTests : IDisposable
         return device.Pop(_readable, _writable, out head);
     }
 
-    private void AssertReturnedEmpty(DriverQueue driver, Virtqueue device, ushort head)
+    private void AssertReturnedEmpty(SplitDriverQueue driver, Virtqueue device, ushort head)
     {
         driver.MakeAvailable(head);
         Assert.Equal(PopResult.Returned, Pop(device, out _));
@@ -63,7 +63,7 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(VirtioFeatures.Version1, false)]
     public void A_chain_is_translated_and_given_back(VirtioFeatures features, bool isIndirect)
     {
-        (DriverQueue driver, Virtqueue device) = Make(features);
+        (SplitDriverQueue driver, Virtqueue device) = Make(features);
         int a = _ram.Allocate(100, 4096), b = _ram.Allocate(200, 4096), c = _ram.Allocate(300, 4096);
         ReadOnlySpan<Desc> parts = [new(GuestRam.Gpa(a), 40), new(GuestRam.Gpa(b), 100), new(GuestRam.Gpa(c), 300, FlagWrite)];
         ushort head = isIndirect ? driver.IndirectChain(parts) : driver.Chain(parts);
@@ -84,7 +84,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void Neighbouring_segments_become_one()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(4096, 4096);
         driver.MakeAvailable(driver.Chain(new Desc(GuestRam.Gpa(at), 16), new Desc(GuestRam.Gpa(at + 16), 16), new Desc(GuestRam.Gpa(at + 32), 64, FlagWrite)));
         Assert.Equal(PopResult.Chain, Pop(device, out ushort head));
@@ -95,7 +95,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void Indices_wrap_around_at_65536()
     {
-        (DriverQueue driver, Virtqueue device) = Make(start: 65530);
+        (SplitDriverQueue driver, Virtqueue device) = Make(start: 65530);
         int at = _ram.Allocate(64);
         for (int i = 0; i < 200; i++)
         {
@@ -112,13 +112,13 @@ public sealed class VirtqueueTests : IDisposable
             ushort old = driver.AvailIndex;
             Assert.Equal(old, driver.KickEvent);
         }
-        Assert.Equal(unchecked((ushort)(65530 + 200)), device.NextAvailable);
+        Assert.Equal((uint)(65530 + 200) & 0xffff, device.Base);
     }
 
     [Fact]
     public void Event_idx_suppresses_calls_until_the_driver_wants_one()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(64);
         var heads = new ushort[4];
         for (int i = 0; i < 4; i++)
@@ -141,7 +141,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void No_interrupt_flag_suppresses_calls_without_event_idx()
     {
-        (DriverQueue driver, Virtqueue device) = Make(VirtioFeatures.Version1);
+        (SplitDriverQueue driver, Virtqueue device) = Make(VirtioFeatures.Version1);
         int at = _ram.Allocate(64);
         driver.MakeAvailable(driver.Chain(new Desc(GuestRam.Gpa(at), 8)));
         Pop(device, out ushort head);
@@ -155,7 +155,7 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(VirtioFeatures.Version1)]
     public void Work_added_before_kicks_are_enabled_is_not_lost(VirtioFeatures features)
     {
-        (DriverQueue driver, Virtqueue device) = Make(features);
+        (SplitDriverQueue driver, Virtqueue device) = Make(features);
         int at = _ram.Allocate(64);
         device.DisableKicks();
         Assert.Equal(PopResult.Empty, Pop(device, out _));
@@ -180,7 +180,7 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(GuestRam.GuestBase, uint.MaxValue)]
     public void CVE_2018_1059_a_range_not_mapped_as_a_whole_is_given_back(ulong address, uint length)
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         AssertReturnedEmpty(driver, device, driver.Chain(new Desc(address, length)));
     }
 
@@ -189,7 +189,7 @@ public sealed class VirtqueueTests : IDisposable
     {
         using var second = new GuestRam(Ram);
         Assert.Equal(Errno.None, _memory.Add(second.Fd, new GuestRegion(GuestRam.GuestBase + Ram, Ram, second.UserBase, 0), out _));
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         driver.MakeAvailable(driver.Chain(new Desc(GuestRam.GuestBase + Ram - 8, 24)));
         Assert.Equal(PopResult.Chain, Pop(device, out ushort head));
         Assert.Equal(24, _readable.LengthBytes);
@@ -226,7 +226,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2026_86846_a_head_not_below_the_queue_size_breaks_the_queue()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         driver.MakeAvailable(16);
         Assert.Equal(PopResult.Broken, Pop(device, out _));
         Assert.True(device.IsBroken);
@@ -235,7 +235,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2016_5403_a_broken_queue_latches_and_writes_nothing()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(64);
         driver.MakeAvailable(driver.Chain(new Desc(GuestRam.Gpa(at), 8)));
         Assert.Equal(PopResult.Chain, Pop(device, out ushort head));
@@ -257,7 +257,7 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(0xffff)]
     public void CVE_2016_5403_an_available_index_that_jumps_breaks_the_queue(ushort index)
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         driver.PublishAvailable(index);
         Assert.Equal(PopResult.Broken, Pop(device, out _));
     }
@@ -265,7 +265,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2016_5403_more_requests_than_slots_break_the_queue()
     {
-        (DriverQueue driver, Virtqueue device) = Make(size: 4);
+        (SplitDriverQueue driver, Virtqueue device) = Make(size: 4);
         int at = _ram.Allocate(64);
         for (ushort i = 0; i < 4; i++)
         {
@@ -279,7 +279,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void Openvmm_4045_the_same_head_twice_breaks_the_queue()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(64);
         ushort head = driver.Chain(new Desc(GuestRam.Gpa(at), 8));
         driver.MakeAvailable(head);
@@ -291,7 +291,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2026_86847_circular_chains_are_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(64);
         ushort head = driver.Chain(new Desc(GuestRam.Gpa(at), 8), new Desc(GuestRam.Gpa(at), 8));
         driver.WriteDescriptor(head + 1, new Desc(GuestRam.Gpa(at), 8, FlagNext, head));
@@ -301,7 +301,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2026_86847_a_next_beyond_the_table_is_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         ushort head = driver.Chain(new Desc(GuestRam.Gpa(0), 8));
         driver.WriteDescriptor(head, new Desc(GuestRam.Gpa(0), 8, FlagNext, 16));
         AssertReturnedEmpty(driver, device, head);
@@ -310,7 +310,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2026_86847_zero_length_descriptors_are_legal_wherever_they_point()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(64);
         driver.MakeAvailable(driver.Chain(new Desc(GuestRam.Gpa(at), 8), new Desc(1, 0), new Desc(ulong.MaxValue, 0, FlagWrite), new Desc(GuestRam.Gpa(at + 16), 8, FlagWrite)));
         Assert.Equal(PopResult.Chain, Pop(device, out ushort head));
@@ -321,7 +321,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void CVE_2026_86847_the_sum_of_lengths_is_bounded()
     {
-        (DriverQueue driver, Virtqueue device) = Make(size: 64);
+        (SplitDriverQueue driver, Virtqueue device) = Make(size: 64);
         var parts = new Desc[40];
         Array.Fill(parts, new Desc(GuestRam.GuestBase, Ram, FlagWrite));
         AssertReturnedEmpty(driver, device, driver.Chain(parts));
@@ -334,21 +334,21 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(uint.MaxValue - 15)]
     public void CVE_2017_17381_an_indirect_table_of_a_wrong_length_is_given_back(uint length)
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         AssertReturnedEmpty(driver, device, driver.Chain(new Desc(GuestRam.Gpa(_ram.Allocate(64)), length, FlagIndirect)));
     }
 
     [Fact]
     public void CVE_2017_17381_an_indirect_table_inside_an_indirect_table_is_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         AssertReturnedEmpty(driver, device, driver.IndirectChain(new Desc(GuestRam.Gpa(64), 16, FlagIndirect)));
     }
 
     [Fact]
     public void CVE_2017_17381_an_indirect_descriptor_with_next_is_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int table = _ram.Allocate(64);
         AssertReturnedEmpty(driver, device, driver.Chain(new Desc(GuestRam.Gpa(table), 16, FlagIndirect), new Desc(GuestRam.Gpa(table), 16)));
     }
@@ -356,14 +356,14 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void An_indirect_descriptor_without_the_feature_is_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make(VirtioFeatures.Version1);
+        (SplitDriverQueue driver, Virtqueue device) = Make(VirtioFeatures.Version1);
         AssertReturnedEmpty(driver, device, driver.IndirectChain(new Desc(GuestRam.Gpa(64), 16)));
     }
 
     [Fact]
     public void Readable_after_writable_is_given_back()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         AssertReturnedEmpty(driver, device, driver.Chain(new Desc(GuestRam.Gpa(0), 8, FlagWrite), new Desc(GuestRam.Gpa(0), 8)));
     }
 
@@ -373,7 +373,7 @@ public sealed class VirtqueueTests : IDisposable
         using var other = new GuestRam(Ram);
         var region = new GuestRegion(0x2_0000_0000, Ram, other.UserBase, 0);
         Assert.Equal(Errno.None, _memory.Add(other.Fd, region, out _));
-        using var driver = new DriverQueue(other, 0, 16, All);
+        using var driver = new SplitDriverQueue(other, 0, 16, All);
         var device = new Virtqueue(_memory);
         Assert.Equal(Errno.None, device.Start(16, new RingAddresses(driver.Descriptors, driver.Used, driver.Available), 0, All));
         Assert.Equal(Errno.None, _memory.Remove(region));
@@ -384,7 +384,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void Cloud_hypervisor_8401_malformed_chains_do_not_leak_slots()
     {
-        (DriverQueue driver, Virtqueue device) = Make(size: 4);
+        (SplitDriverQueue driver, Virtqueue device) = Make(size: 4);
         for (int i = 0; i < 1000; i++)
         {
             driver.MakeAvailable(driver.Chain(new Desc(1, 8)));
@@ -397,7 +397,7 @@ public sealed class VirtqueueTests : IDisposable
     [Fact]
     public void Serving_a_chain_allocates_nothing()
     {
-        (DriverQueue driver, Virtqueue device) = Make();
+        (SplitDriverQueue driver, Virtqueue device) = Make();
         int at = _ram.Allocate(256);
         void Round()
         {

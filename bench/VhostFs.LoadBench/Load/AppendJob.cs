@@ -18,7 +18,7 @@ internal sealed class AppendJob((ulong Node, ulong Handle)[] files, int blockByt
         FuseClient client = device.Client;
         string[] names = [.. Enumerable.Range(0, device.Slots.Slots.Count).Select(i => $"loadbench-{Environment.ProcessId}-{i}.log")];
         (ulong Node, ulong Handle)[] files = [.. names.Select(name => client.MustCreate(FuseClient.Root, name))];
-        foreach (RequestSlot slot in device.Slots.Slots) { Content.Fill(slot); }
+        device.FillSlots();
         yield return new Phase("fsync-append", new AppendJob(files, options.BlockBytes));
         for (int i = 0; i < files.Length; i++)
         {

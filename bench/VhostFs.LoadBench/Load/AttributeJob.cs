@@ -14,7 +14,8 @@ internal sealed class AttributeJob(ulong node, byte[]? name) : Workload
     public static IEnumerable<Phase> Prepare(LoadDevice device, bool isLookup)
     {
         FuseEntryOut file = device.Client.FindOrCreate(FuseClient.Root, Name);
-        yield return new Phase(isLookup ? "lookup" : "getattr", new AttributeJob(file.NodeId, isLookup ? Encoding.UTF8.GetBytes(Name + "\0") : null));
+        Workload job = new AttributeJob(file.NodeId, isLookup ? Encoding.UTF8.GetBytes(Name + "\0") : null);
+        yield return new Phase(isLookup ? "lookup" : "getattr", [.. device.Queues.Select(_ => job)]); // knows nothing of what is in flight
     }
 
     public override bool TryBegin(RequestSlot slot)

@@ -12,9 +12,9 @@ internal sealed class BlkTransferJob(Offsets offsets, int blockBytes, bool isWri
     public static IEnumerable<Phase> Prepare(LoadOptions options, LoadDevice device)
     {
         long bytes = Math.Min(options.FileBytes, device.CapacityBytes);
-        foreach (RequestSlot slot in device.Slots.Slots) { Content.Fill(slot); }
+        device.FillSlots();
         if (options.FillsDisk) { LoadLoop.Run(device.Slots, new BlkTransferJob(new Offsets(bytes, options.BlockBytes, isRandom: false), options.BlockBytes, isWrite: true), double.PositiveInfinity, bytes / options.BlockBytes, new()); }
-        yield return new Phase(options.Job, new BlkTransferJob(new Offsets(bytes, options.BlockBytes, options.Job.StartsWith("rand", StringComparison.Ordinal)), options.BlockBytes, options.Job.EndsWith("write", StringComparison.Ordinal)));
+        yield return new Phase(options.Job, [.. device.Queues.Select((_, queue) => new BlkTransferJob(Jobs.OffsetsOf(options, bytes, queue), options.BlockBytes, Jobs.IsWrite(options.Job)))]);
     }
 
     public override bool TryBegin(RequestSlot slot)

@@ -16,7 +16,7 @@ internal sealed class FsTransferJob(ulong node, ulong handle, Offsets offsets, i
     public static IEnumerable<Phase> Prepare(LoadOptions options, LoadDevice device)
     {
         FuseClient client = device.Client;
-        foreach (RequestSlot slot in device.Slots.Slots) { Content.Fill(slot); }
+        device.FillSlots();
         FuseEntryOut file = client.FindOrCreate(FuseClient.Root, Name);
         if (file.Attributes.SizeBytes < (ulong)options.FileBytes)
         {
@@ -27,8 +27,8 @@ internal sealed class FsTransferJob(ulong node, ulong handle, Offsets offsets, i
             client.Must(client.Release(file.NodeId, filled), "close");
         }
         ulong handle = client.MustOpen(file.NodeId, FileCalls.O_RDWR | (options.IsDirect ? FileCalls.O_DIRECT : 0));
-        var offsets = new Offsets(options.FileBytes, options.BlockBytes, options.Job.StartsWith("rand", StringComparison.Ordinal));
-        yield return new Phase(options.Job, new FsTransferJob(file.NodeId, handle, offsets, options.BlockBytes, options.Job.EndsWith("write", StringComparison.Ordinal)));
+        FsTransferJob OfQueue(int queue) => new(file.NodeId, handle, Jobs.OffsetsOf(options, options.FileBytes, queue), options.BlockBytes, Jobs.IsWrite(options.Job));
+        yield return new Phase(options.Job, [.. device.Queues.Select((_, queue) => OfQueue(queue))]);
         client.Must(client.Release(file.NodeId, handle), "close");
     }
 

@@ -4,7 +4,7 @@ using VhostFs.Linux;
 
 namespace VhostFs.LoadBench.Load;
 
-/// <summary>A device that has been set up as a guest does it, and one queue of it for requests.</summary>
+/// <summary>A device that has been set up as a guest does it, with its queues for requests.</summary>
 internal sealed class LoadDevice : IDisposable
 {
     // What a guest of Linux 6 offers and any server knows; neither locks nor a cache of the guest's are measured here.
@@ -16,22 +16,18 @@ internal sealed class LoadDevice : IDisposable
     // virtio-blk disks say how many pieces they take: 126 is usual.
     private const int MaxBlkSegments = 64;
 
-    private readonly GuestRam _ram;
-    private readonly bool _isPolling;
-
     /// <param name="dataBytes">The most data of a request.</param>
-    /// <param name="depth">The most requests at once.</param>
-    public LoadDevice(LoadOptions options, int depth, int dataBytes)
+    public LoadDevice(LoadOptions options, string socket, int dataBytes)
     {
         Kind = options.Device;
-        _isPolling = options.IsPolling;
         int segmentBytes = SegmentBytes(dataBytes);
-        int ramBytes = checked(OtherRamBytes + (32 * options.QueueSize) + SlotQueue.RamBytes(depth, dataBytes, segmentBytes) + GuestRam.PageBytes - 1);
-        _ram = new GuestRam(ramBytes & -GuestRam.PageBytes);
-        FrontEnd = FrontEnd.Connect(options.Socket, _ram);
+        int ramBytes = checked(OtherRamBytes + (options.Queues * ((32 * options.QueueSize) + SlotQueue.RamBytes(options.Depth, dataBytes, segmentBytes))) + GuestRam.PageBytes - 1);
+        var ram = new GuestRam(ramBytes & -GuestRam.PageBytes);
+        FrontEnd = FrontEnd.Connect(socket, ram);
         FrontEnd.Agree(Kind == DeviceKind.Blk ? BlkSlot.Features : default);
         Expect.Equal(0UL, FrontEnd.SetMemoryTable());
-        Queue = FrontEnd.AddQueue(0, options.QueueSize, isCallBlocking: true);
+        int first = Kind == DeviceKind.Blk ? 0 : 1; // that of a file system at 0 is for what must not wait
+        for (int i = 0; i < first + options.Queues; i++) { FrontEnd.AddQueue(i, options.QueueSize, isCallBlocking: true); }
         if (Kind == DeviceKind.Blk)
         {
             CapacityBytes = (long)FrontEnd.BlkCapacity() * BlkSlot.SectorBytes;
@@ -39,27 +35,34 @@ internal sealed class LoadDevice : IDisposable
         }
         else
         {
-            Queue = FrontEnd.AddQueue(1, options.QueueSize, isCallBlocking: true); // that at 0 is for what must not wait
             FuseInitOut init = FrontEnd.Init((uint)GuestFlags);
             if (init.MaxWrite < dataBytes) { throw new DriverException($"the server takes at most {init.MaxWrite} bytes of data in a request"); }
-            Client = new FuseClient(FrontEnd, Queue);
+            Client = new FuseClient(FrontEnd, FrontEnd.Queues[first]);
         }
-        Slots = new SlotQueue(_ram, Queue, depth, dataBytes, segmentBytes, _isPolling, () => FrontEnd.HasEnded);
+        Queues = [.. FrontEnd.Queues.Skip(first).Select(queue => new SlotQueue(ram, queue, options.Depth, dataBytes, segmentBytes, options.IsPolling, () => FrontEnd.HasEnded))];
     }
 
     public DeviceKind Kind { get; }
 
     public FrontEnd FrontEnd { get; }
 
-    public DriverQueue Queue { get; }
+    /// <summary>For requests; each is driven by a thread of its own.</summary>
+    public IReadOnlyList<SlotQueue> Queues { get; }
 
-    public SlotQueue Slots { get; }
+    /// <summary>The first of them, which also takes what a job does before and after it is measured.</summary>
+    public SlotQueue Slots => Queues[0];
 
     /// <summary>For what has to be done before and after, one request at a time; of a file system only.</summary>
     public FuseClient Client { get; }
 
     /// <summary>Of a disk.</summary>
     public long CapacityBytes { get; }
+
+    /// <summary>Puts something to write into all slots.</summary>
+    public void FillSlots()
+    {
+        foreach (RequestSlot slot in Queues.SelectMany(queue => queue.Slots)) { Content.Fill(slot); }
+    }
 
     public void Dispose() => FrontEnd.Dispose();
 

@@ -14,12 +14,15 @@ internal sealed record LoadOptions
     /// <summary>One of <see cref="Jobs.Names"/>.</summary>
     public required string Job { get; init; }
 
-    /// <summary>Of the device, a path.</summary>
-    public required string Socket { get; init; }
+    /// <summary>Paths, of a device each; the job runs on all of them at once.</summary>
+    public required IReadOnlyList<string> Sockets { get; init; }
 
     public DeviceKind Device { get; init; } = DeviceKind.Fs;
 
-    /// <summary>Operations in flight.</summary>
+    /// <summary>Of each device, with a thread of the front-end for each.</summary>
+    public int Queues { get; init; } = 1;
+
+    /// <summary>Operations in flight on each queue.</summary>
     public int Depth { get; init; } = 1;
 
     /// <summary>Of a transfer.</summary>
@@ -37,13 +40,13 @@ internal sealed record LoadOptions
     /// <summary>Looks at the used ring all the time; otherwise sleeps until the device calls.</summary>
     public bool IsPolling { get; init; }
 
-    /// <summary>Processor of the front-end and of the device; negative: any.</summary>
-    public int Cpu { get; init; } = -1;
+    /// <summary>Processors of the front-end's threads, one after the other; none: any.</summary>
+    public IReadOnlyList<int> Cpus { get; init; } = [];
 
-    /// <inheritdoc cref="Cpu"/>
-    public int ServerCpu { get; init; } = -1;
+    /// <summary>The same of the server's processes or, when there is one, of its serving threads.</summary>
+    public IReadOnlyList<int> ServerCpus { get; init; } = [];
 
-    /// <summary>Process whose time and memory are taken; 0: who listens on the socket.</summary>
+    /// <summary>Process whose time and memory are taken; 0: who listens on the sockets.</summary>
     public int ServerProcess { get; init; }
 
     /// <summary>Files are opened with O_DIRECT.</summary>
@@ -60,11 +63,15 @@ internal sealed record LoadOptions
 
     public int QueueSize { get; init; } = 512;
 
+    /// <summary>Processor of the front-end's n-th thread; negative: any.</summary>
+    public int CpuOf(int thread) => Cpus.Count == 0 ? -1 : Cpus[thread % Cpus.Count];
+
     /// <exception cref="DriverException">They contradict each other.</exception>
     public void Check()
     {
         if (Depth < 1 || Depth > QueueSize) { throw new DriverException($"{Depth} requests in flight on a queue of {QueueSize}"); }
         if (BlockBytes % GuestRam.PageBytes != 0 && BlockBytes > GuestRam.PageBytes) { throw new DriverException($"transfers of {BlockBytes} bytes are not whole pages"); }
+        if (Sockets.Count * Queues > 1 && !Jobs.HasManyQueues(Job)) { throw new DriverException($"{Job} is a job for one queue of one device"); }
         if (BlockBytes > FileBytes) { throw new DriverException($"transfers of {BlockBytes} bytes in a file of {FileBytes}"); }
         if (QueueSize is < 2 or > 32768 || (QueueSize & (QueueSize - 1)) != 0) { throw new DriverException("the size of a queue is a power of two up to 32768"); }
     }

@@ -9,10 +9,13 @@ internal sealed class MetaFiles
     public const int Directories = 10;
     private const int NameBytes = 16;
     private readonly FuseClient _client;
+    private readonly string _tag;
 
-    public MetaFiles(FuseClient client, int count)
+    /// <param name="tag">In the names of the directories.</param>
+    public MetaFiles(FuseClient client, int count, string tag = "")
     {
         _client = client;
+        _tag = tag;
         Count = count;
         Nodes = new ulong[count];
         Lookups = new ulong[count];
@@ -59,5 +62,5 @@ internal sealed class MetaFiles
         }
     }
 
-    private static string DirectoryName(int i) => $"loadbench-{Environment.ProcessId}-{i}";
+    private string DirectoryName(int i) => $"loadbench-{Environment.ProcessId}-{_tag}{i}";
 }

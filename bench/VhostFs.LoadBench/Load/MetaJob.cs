@@ -11,13 +11,13 @@ internal static class MetaJob
     public static IEnumerable<Phase> Prepare(LoadOptions options, LoadDevice device)
     {
         var files = new MetaFiles(device.Client, options.Files);
-        yield return new Phase("create", new MetaCreate(files), IsTimed: false);
+        yield return new Phase("create", new MetaCreate(files), isTimed: false);
         yield return new Phase("stat", new MetaStat(files));
         var listing = new MetaList(files, device.Slots.Slots.Count, device.Client);
         yield return new Phase("readdirplus", listing);
         listing.Close();
-        yield return new Phase("rename", new MetaRename(files), IsTimed: false);
-        yield return new Phase("unlink", new MetaUnlink(files), IsTimed: false);
+        yield return new Phase("rename", new MetaRename(files), isTimed: false);
+        yield return new Phase("unlink", new MetaUnlink(files), isTimed: false);
         files.Remove();
     }
 }

@@ -1,10 +1,12 @@
 namespace VhostFs.LoadBench.Load;
 
 /// <summary>Where the transfers of a run go: all blocks one after the other, over and over, or blocks at random; the same ones in every run.</summary>
-internal struct Offsets(long totalBytes, int blockBytes, bool isRandom)
+/// <param name="stream">Which of several that go on at once: each begins elsewhere.</param>
+internal struct Offsets(long totalBytes, int blockBytes, bool isRandom, int stream = 0)
 {
+    private const ulong Seed = 0x9E3779B97F4A7C15; // odd, with bits all over
     private readonly ulong _blocks = (ulong)(totalBytes / blockBytes);
-    private ulong _next = isRandom ? 0x9E3779B97F4A7C15 : 0;
+    private ulong _next = isRandom ? unchecked(Seed * (ulong)((2 * stream) + 1)) : Math.BigMul(unchecked(Seed * (ulong)stream), (ulong)(totalBytes / blockBytes), out _);
 
     public long Next()
     {

@@ -1,3 +1,4 @@
+using VhostFs.LoadBench.Groups;
 using VhostFs.LoadBench.Load;
 
 namespace VhostFs.LoadBench.Matrix;
@@ -6,6 +7,9 @@ namespace VhostFs.LoadBench.Matrix;
 internal sealed record MatrixOptions
 {
     public DeviceKind Device { get; init; }
+
+    /// <summary>What is measured.</summary>
+    public required IReadOnlyList<Group> Groups { get; init; }
 
     /// <summary>Program to measure.</summary>
     public required string Vhostfs { get; init; }
@@ -30,7 +34,11 @@ internal sealed record MatrixOptions
 
     public long FileBytes { get; init; }
 
+    /// <summary>In jobs and starts that are about files.</summary>
     public int Files { get; init; }
+
+    /// <summary>Sessions, or controllers, of groups that are about many.</summary>
+    public int Many { get; init; } = 1000;
 
     public int Rounds { get; init; }
 
@@ -40,6 +48,11 @@ internal sealed record MatrixOptions
 
     /// <summary>That vhostfs works on each job before anything is measured.</summary>
     public double ServerWarmUpSeconds { get; init; } = 2;
+
+    /// <summary>That nothing is done before memory is measured: what a start, or an end, leaves behind has been given back by then. And while an idle server is watched.</summary>
+    public double SettleSeconds { get; init; } = 2;
+
+    public TimeSpan Settles => TimeSpan.FromSeconds(SettleSeconds);
 
     public int Cpu { get; init; }
 
@@ -58,15 +71,15 @@ internal sealed record MatrixOptions
     public LoadOptions Load(Case one, string socket) => new()
     {
         Job = one.Job,
-        Socket = socket,
+        Sockets = [socket],
         Device = Device,
         Depth = one.Depth,
         BlockBytes = one.BlockBytes,
         Seconds = Seconds,
         WarmUpSeconds = WarmUpSeconds,
         IsPolling = IsPolling,
-        Cpu = Cpu,
-        ServerCpu = ServerCpu,
+        Cpus = [Cpu],
+        ServerCpus = [ServerCpu],
         IsDirect = IsDirect,
         FileBytes = FileBytes,
         Files = Files,

@@ -13,7 +13,7 @@ internal sealed record Side(double Rate, double SpreadPercent, double MibPerSeco
         return new Side(rate, spread, Median(runs, r => r.MibPerSecond), Median(runs, r => r.ServerCpuUs), Median(runs, r => r.LatencyUs.P50), Median(runs, r => r.LatencyUs.P999));
     }
 
-    public static double Median(IReadOnlyList<RunResult> runs, Func<RunResult, double> value)
+    public static double Median<T>(IReadOnlyList<T> runs, Func<T, double> value)
     {
         double[] sorted = [.. runs.Select(value).Order()];
         int middle = sorted.Length / 2;

@@ -24,6 +24,14 @@ internal sealed class Histogram
         MaxNs = Math.Max(MaxNs, ns);
     }
 
+    public void Add(Histogram other)
+    {
+        for (int i = 0; i < _counts.Length; i++) { _counts[i] += other._counts[i]; }
+        _sumNs += other._sumNs;
+        Count += other.Count;
+        MaxNs = Math.Max(MaxNs, other.MaxNs);
+    }
+
     /// <summary>The duration that so many percent do not exceed: the middle of its step.</summary>
     public double PercentileNs(double percent)
     {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using VhostFs.LoadBench.Load;
 
 namespace VhostFs.LoadBench.Measure;
 
@@ -25,6 +26,16 @@ internal sealed record RunResult(string Job, string Device, int Depth, int Block
     double ServerCpuUs, double FrontEndCpuUs, double KicksPerOperation, ServerMemory ServerMemoryKib, double OthersCpuPercent, double StolenPercent, string LoadAverage)
 {
     private static readonly JsonSerializerOptions s_json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, Converters = { new Rounded() } };
+
+    /// <param name="done">Operations.</param>
+    /// <param name="kicks">That they took.</param>
+    public static RunResult Of(LoadOptions options, string job, int bytesPerOperation, long done, long kicks, Histogram latencies, Spent spent, ServerMemory memory)
+    {
+        double operations = Math.Max(1, done);
+        return new RunResult(job, options.Device == DeviceKind.Fs ? "fs" : "blk", options.Depth, bytesPerOperation, options.IsPolling ? "poll" : "irq", done, spent.Seconds, done / spent.Seconds,
+            done * (double)bytesPerOperation / (1 << 20) / spent.Seconds, Latency.Of(latencies), spent.ServerSeconds * 1e6 / operations, spent.FrontEndSeconds * 1e6 / operations,
+            kicks / operations, memory, spent.OthersCpuPercent, spent.StolenPercent, MachineTime.LoadAverage);
+    }
 
     public string ToJson() => JsonSerializer.Serialize(this, s_json);
 

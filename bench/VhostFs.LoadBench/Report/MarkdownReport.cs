@@ -11,24 +11,17 @@ internal static class MarkdownReport
     public static string Write(Comparison comparison, IReadOnlyList<(string Path, string Title)> pictures)
     {
         var text = new StringBuilder();
-        string peer = comparison.Peer;
-        bool hasPeer = peer.Length > 0;
         text.AppendLine(CultureInfo.InvariantCulture, $"{comparison.Machine}. {comparison.Method}.").AppendLine();
-        text.AppendLine(hasPeer
-            ? $"| {comparison.Name} | {comparison.Ours} | {peer} | ratio | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|---|---|"
-            : $"| {comparison.Name} | {comparison.Ours} | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|");
-        foreach (CaseResult one in comparison.Cases)
-        {
-            string Both(Func<Side, string> value) => one.Peer is null ? value(one.Ours) : $"{value(one.Ours)} / {value(one.Peer)}";
-            string rates = one.Peer is null ? Rate(one, one.Ours) : $"{Rate(one, one.Ours)} | {Rate(one, one.Peer)} | {one.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}";
-            text.AppendLine(CultureInfo.InvariantCulture, $"| {Title(one)} | {rates} | {Both(s => Number(s.CpuUs))} | {Both(s => Number(s.P50Us))} | {Both(s => Number(s.P999Us))} | {Both(s => s.SpreadPercent.ToString("N0", CultureInfo.InvariantCulture))} |");
-        }
+        if (comparison.Cases.Count > 0) { AppendCases(text, comparison); }
+        AppendFigures(text, comparison);
         AppendMemory(text, comparison);
         foreach ((string path, string title) in pictures) { text.AppendLine().AppendLine(CultureInfo.InvariantCulture, $"![{title}]({path})"); }
         return text.ToString().ReplaceLineEndings("\n");
     }
 
-    public static string Title(CaseResult one) => $"{Words(one.Job)}{(one.BlockBytes > 0 ? $" {Size.Text(one.BlockBytes)}" : "")}, QD{one.Depth}";
+    public static string Title(CaseResult one) => $"{(one.Variant.Length > 0 ? $"{one.Variant}: " : "")}{Words(one.Job)}{(one.BlockBytes > 0 ? $" {Size.Text(one.BlockBytes)}" : "")}, {Depth(one)}";
+
+    private static string Depth(CaseResult one) => one.Job != "fsync-append" ? $"QD{one.Depth}" : one.Depth == 1 ? "1 writer" : $"{one.Depth} writers";
 
     private static string Words(string job) => job switch
     {
@@ -46,6 +39,37 @@ internal static class MarkdownReport
         _ => job,
     };
 
+    private static void AppendCases(StringBuilder text, Comparison comparison)
+    {
+        string peer = comparison.Peer;
+        bool hasPeer = comparison.Cases.Any(one => one.Peer is not null);
+        text.AppendLine(hasPeer
+            ? $"| {comparison.Name} | {comparison.Ours} | {peer} | ratio | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|---|---|"
+            : $"| {comparison.Name} | {comparison.Ours} | CPU, us | p50, us | p99.9, us | spread, % |\n|---|---|---|---|---|---|");
+        foreach (CaseResult one in comparison.Cases)
+        {
+            string Both(Func<Side, string> value) => one.Peer is null ? value(one.Ours) : $"{value(one.Ours)} / {value(one.Peer)}";
+            string rates = !hasPeer ? Rate(one, one.Ours)
+                : one.Peer is null ? $"{Rate(one, one.Ours)} | | "
+                : $"{Rate(one, one.Ours)} | {Rate(one, one.Peer)} | {one.Ratio.ToString("0.00", CultureInfo.InvariantCulture)}";
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {Title(one)} | {rates} | {Both(s => Number(s.CpuUs))} | {Both(s => Number(s.P50Us))} | {Both(s => Number(s.P999Us))} | {Both(s => s.SpreadPercent.ToString("N0", CultureInfo.InvariantCulture))} |");
+        }
+    }
+
+    private static void AppendFigures(StringBuilder text, Comparison comparison)
+    {
+        if (comparison.Figures.Count == 0) { return; }
+        bool hasPeer = comparison.Figures.Any(figure => figure.Peer is not null);
+        string head = hasPeer ? $"| {comparison.Name} | {comparison.Ours} | {comparison.Peer} |\n|---|---|---|" : $"| {comparison.Name} | {comparison.Ours} |\n|---|---|";
+        if (comparison.Cases.Count > 0) { text.AppendLine(); }
+        text.AppendLine(head);
+        foreach (Figure figure in comparison.Figures)
+        {
+            string peer = hasPeer ? $" {(figure.Peer is { } value ? $"{Number(value)}{figure.Unit}" : "")} |" : "";
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {figure.What} | {Number(figure.Ours)}{figure.Unit} |{peer}");
+        }
+    }
+
     private static void AppendMemory(StringBuilder text, Comparison comparison)
     {
         if (comparison.OurMemory.Count == 0) { return; }
@@ -62,7 +86,7 @@ internal static class MarkdownReport
     }
 
     // Large transfers are known by their throughput.
-    private static string Rate(CaseResult one, Side side) => one.BlockBytes >= 1 << 20 ? $"{Number(side.MibPerSecond)} MiB/s" : $"{Number(side.Rate)}/s";
+    private static string Rate(CaseResult one, Side side) => one.BlockBytes >= Case.Medium ? $"{Number(side.MibPerSecond)} MiB/s" : $"{Number(side.Rate)}/s";
 
     /// <summary>Three digits that count.</summary>
     private static string Number(double value)

@@ -20,7 +20,7 @@ internal static class Pictures
             yield return Svg($"{comparison.Name}-read-latency", Latency(comparison, "randread", "read"));
             yield return Svg($"{comparison.Name}-write-latency", Latency(comparison, "randwrite", "write"));
         }
-        yield return Svg($"{comparison.Name}-cpu", CpuPerRequest(comparison));
+        if (comparison.Cases.Count > 0) { yield return Svg($"{comparison.Name}-cpu", CpuPerRequest(comparison)); }
         if (comparison.OurMemory.Count > 0) { yield return Svg($"{comparison.Name}-memory", Memory(comparison)); }
     }
 

@@ -67,6 +67,8 @@ public sealed class VhostUserBlkDevice : VhostUserDevice
 
     internal override bool CanResume => true;
 
+    internal override bool CanMigrate => true;
+
     internal override VirtioFeatures Features
     {
         get

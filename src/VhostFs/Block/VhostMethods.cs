@@ -40,7 +40,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
         controllers.ReactorsOf(parameters.OptionalText("cpumask")); // a controller runs where its bdev does; the mask must name reactors that there are
         string transport = parameters.OptionalText("transport") ?? BlkController.Transport;
         if (!transport.Equals(BlkController.Transport, StringComparison.OrdinalIgnoreCase)) { throw RpcException.InvalidParams(Errno.EINVAL, $"no transport '{transport}'; there is {BlkController.Transport}"); }
-        if (parameters.Flag("packed_ring")) { throw RpcException.InvalidParams(Errno.EOPNOTSUPP, "packed rings are not supported; leave packed_ring out"); }
+        parameters.Flag("packed_ring"); // offered to every front-end
         string path = controllers.SocketPathOf(name);
         if (bdevs.Find(bdevName) is not { } bdev) { throw RpcException.InvalidParams(Errno.ENODEV, $"there is no bdev '{bdevName}'"); }
         controllers.CheckNew(name);

@@ -18,6 +18,9 @@ public sealed class ChainFuzzCampaign()
 
     internal bool AllRace { get; init; }
 
+    /// <summary>Null: the seed says.</summary>
+    internal bool? IsPacked { get; init; }
+
     /// <summary>How often each verdict was given, for those who want to know what is reached.</summary>
     internal long[] Verdicts { get; } = new long[4];
 
@@ -26,25 +29,27 @@ public sealed class ChainFuzzCampaign()
         long cases = _corpus.Value;
         if (Interlocked.Exchange(ref _corpusCounted, 1) != 0) { cases = 0; }
         bool races = AllRace || seed % 8 == 0;
-        using var run = new ChainFuzzRun(new FuzzRandom(seed)) { Mistake = Mistake };
+        bool isPacked = IsPacked ?? ((seed ^ (seed >> 3)) & 1) != 0;
+        var random = new FuzzRandom(seed);
+        using ChainFuzzRun run = isPacked ? new PackedFuzzRun(random) { Mistake = Mistake } : new SplitFuzzRun(random) { Mistake = Mistake };
         try
         {
             cases += races ? run.Race(RacingRoundsPerSeed) : run.Judge(RoundsPerSeed);
         }
         catch (Exception found)
         {
-            throw new FindingException($"{(races ? "(racing: may need many runs to show again) " : "")}round {run.Round}: {found.Message}\n{found.StackTrace}\n{run.Describe()}");
+            throw new FindingException($"{(races ? "(racing: may need many runs to show again) " : "")}{(isPacked ? "packed" : "split")}, round {run.Round}: {found.Message}\n{found.StackTrace}\n{run.Describe()}");
         }
         for (int i = 0; i < Verdicts.Length; i++) { Interlocked.Add(ref Verdicts[i], run.Verdicts[i]); }
         return cases;
     }
 
-    /// <summary>A kept input: each line is one state of the first 4 KiB of memory (the rings), without the zeros at its end, and the size in flight it is popped with.</summary>
+    /// <summary>A kept input: each line is one state of the first 4 KiB of memory (the rings of a split queue), without the zeros at its end, and the size in flight it is popped with.</summary>
     private static long RunLines(string[] lines)
     {
         foreach (string line in lines)
         {
-            using var run = new ChainFuzzRun(new FuzzRandom(1));
+            using var run = new SplitFuzzRun(new FuzzRandom(1));
             run.JudgeImage(Convert.FromHexString(line));
         }
         return lines.Length;

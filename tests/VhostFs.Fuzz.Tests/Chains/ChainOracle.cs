@@ -3,7 +3,7 @@ using VhostFs.Virtio;
 
 namespace VhostFs.Fuzz.Tests.Chains;
 
-/// <summary>What virtio 1.2, 2.7.4 to 2.7.5 and our own bounds say of a chain, byte by byte and without regard to speed: the second opinion.</summary>
+/// <summary>What virtio 1.2, 2.7.4 to 2.7.5, 2.8.6 to 2.8.8, and our own bounds say of a chain, byte by byte and without regard to speed: the second opinion.</summary>
 internal sealed class ChainOracle(ChainMemory memory)
 {
     private const int HopLimit = 1024;
@@ -21,9 +21,9 @@ internal sealed class ChainOracle(ChainMemory memory)
         Descriptor current = memory.Read<Descriptor>(ChainMemory.DescriptorsAt + (head * Descriptor.Size));
         ulong? table = null;
         int entries = ChainMemory.QueueSize;
-        if ((current.Flags & Descriptor.FlagIndirect) != 0)
+        if ((current.Flags & DescriptorFlags.Indirect) != 0)
         {
-            if (!indirectAllowed || (current.Flags & Descriptor.FlagNext) != 0 || current.Length == 0 || current.Length % 16 != 0 || current.Length / 16 > 65536) { return false; }
+            if (!indirectAllowed || (current.Flags & DescriptorFlags.Next) != 0 || current.Length == 0 || current.Length % 16 != 0 || current.Length / 16 > 65536) { return false; }
             table = current.Address;
             entries = (int)(current.Length / 16);
             if (!TryFetch(table.Value, 0, out current)) { return false; }
@@ -32,17 +32,46 @@ internal sealed class ChainOracle(ChainMemory memory)
         bool writing = false;
         for (int hop = 1; ; hop++)
         {
-            if ((current.Flags & Descriptor.FlagIndirect) != 0) { return false; }
-            bool writes = (current.Flags & Descriptor.FlagWrite) != 0;
+            if ((current.Flags & DescriptorFlags.Indirect) != 0) { return false; }
+            bool writes = (current.Flags & DescriptorFlags.Write) != 0;
             if (writing && !writes) { return false; }
             writing = writes;
             total += current.Length;
             if (total > Virtqueue.MaxChainBytes || !TryAdd(writes ? Writable : Readable, current.Address, current.Length)) { return false; }
-            if ((current.Flags & Descriptor.FlagNext) == 0) { return true; }
+            if ((current.Flags & DescriptorFlags.Next) == 0) { return true; }
             if (current.Next >= entries || hop >= HopLimit) { return false; }
             if (table is null) { current = memory.Read<Descriptor>(ChainMemory.DescriptorsAt + (current.Next * Descriptor.Size)); }
             else if (!TryFetch(table.Value, current.Next, out current)) { return false; }
         }
+    }
+
+    /// <summary>The descriptors of a chain in a packed ring. False: malformed.</summary>
+    public bool Walk(List<PackedDescriptor> chain, bool indirectAllowed)
+    {
+        Readable.Clear();
+        Writable.Clear();
+        if ((chain[0].Flags & DescriptorFlags.Indirect) != 0)
+        {
+            (ulong table, uint length) = (chain[0].Address, chain[0].Length);
+            if (!indirectAllowed || chain.Count > 1 || length == 0 || length % 16 != 0 || length / 16 > HopLimit) { return false; }
+            chain = [];
+            for (uint i = 0; i < length / 16; i++)
+            {
+                if (!ChainMemory.TryFind(table + (16UL * i), out int offset, out int run) || run < 16) { return false; }
+                chain.Add(memory.Read<PackedDescriptor>(offset));
+            }
+        }
+        long total = 0;
+        bool writing = false;
+        foreach (PackedDescriptor current in chain)
+        {
+            bool writes = (current.Flags & DescriptorFlags.Write) != 0;
+            if ((current.Flags & DescriptorFlags.Indirect) != 0 || (writing && !writes)) { return false; }
+            writing = writes;
+            total += current.Length;
+            if (total > Virtqueue.MaxChainBytes || !TryAdd(writes ? Writable : Readable, current.Address, current.Length)) { return false; }
+        }
+        return true;
     }
 
     /// <summary>An entry of an indirect table; one that lies across regions is nobody's.</summary>

@@ -14,7 +14,6 @@ internal sealed class FuzzRing : IDisposable
 {
     public const int DiskBytes = 128 << 10;
 
-    private const VirtioFeatures Features = VirtioFeatures.Version1 | VirtioFeatures.IndirectDesc;
     private const int QueueSize = 32, MostPieces = 8;
     private readonly FuzzRandom _random;
     private readonly SimulatedDescriptors _driver = new();
@@ -35,9 +34,10 @@ internal sealed class FuzzRing : IDisposable
         _random = random;
         _disk = disk;
         _reactor = new IoReactor(_driver, "fuzz");
-        _server = new QueueServer(_reactor, device, "fuzz", (_, line) => throw new FindingException(line), reason => throw new FindingException(reason)) { Features = Features };
+        VirtioFeatures features = VirtioFeatures.Version1 | VirtioFeatures.IndirectDesc | (random.OneIn(2) ? VirtioFeatures.RingPacked : 0);
+        _server = new QueueServer(_reactor, device, "fuzz", (_, line) => throw new FindingException(line), reason => throw new FindingException(reason)) { Features = features };
         if (_server.Memory.Add(_ram.Fd, new GuestRegion(GuestRam.GuestBase, (ulong)_ram.LengthBytes, _ram.UserBase, 0), out string problem) != Errno.None) { throw new InvalidOperationException(problem); }
-        _queue = new DriverQueue(_ram, index, QueueSize, Features);
+        _queue = DriverQueue.New(_ram, index, QueueSize, features);
         _queue.SuppressCalls();
         _dataAt = _ram.Mark;
         _before = new byte[_ram.LengthBytes - _dataAt];

@@ -10,7 +10,7 @@ namespace VhostFs.Fuzz.Tests.VhostUser;
 /// <summary>A front-end that does as it should, on the thread of the reactor that serves it.</summary>
 internal sealed class HonestGuest : IDisposable
 {
-    private const VirtioFeatures Features = VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures;
+    private readonly VirtioFeatures _features;
     private readonly SafeFd _socket;
     private readonly GuestRam _ram = new(1 << 20);
     private readonly DriverQueue _queue;
@@ -18,10 +18,11 @@ internal sealed class HonestGuest : IDisposable
     private readonly int _reply;
     private ulong _unique;
 
-    public HonestGuest(SafeFd socket)
+    public HonestGuest(SafeFd socket, bool isPacked)
     {
+        _features = VirtioFeatures.Version1 | VirtioFeatures.ProtocolFeatures | (isPacked ? VirtioFeatures.RingPacked : 0);
         _socket = socket;
-        _queue = new DriverQueue(_ram, 1, 16, Features);
+        _queue = DriverQueue.New(_ram, 1, 16, _features);
         _request = _ram.Allocate(128);
         _reply = _ram.Allocate(256);
     }
@@ -31,7 +32,7 @@ internal sealed class HonestGuest : IDisposable
         byte[] table = new byte[40];
         table[0] = 1;
         MemoryMarshal.Write(table.AsSpan(8), new MemoryRegion(GuestRam.GuestBase, (ulong)_ram.LengthBytes, _ram.UserBase, 0));
-        Send(MessageId.SetFeatures, (ulong)Features);
+        Send(MessageId.SetFeatures, (ulong)_features);
         Send<byte>(MessageId.SetMemTable, table, _ram.Fd.Fd);
         Send(MessageId.SetVringNum, new VringState(1, (uint)_queue.Size));
         Send(MessageId.SetVringAddr, new VringAddress(1, 0, _queue.Descriptors, _queue.Used, _queue.Available, 0));

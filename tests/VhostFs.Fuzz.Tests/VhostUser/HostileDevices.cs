@@ -32,13 +32,18 @@ internal sealed class HostileDevices : IDisposable
 
     public static VirtioFeatures FeaturesOf(DeviceKind kind) => kind switch
     {
-        DeviceKind.Blk => BlkGuest.All,
+        DeviceKind.Blk => BlkGuest.All | VirtioFeatures.LogAll,
         DeviceKind.Scsi => ScsiGuest.All,
         _ => FrontEnd.AllFeatures,
     };
 
-    /// <summary>As it offers them: with CONFIG and INFLIGHT_SHMFD where it is a disk.</summary>
-    public static ulong ProtocolFeaturesOf(DeviceKind kind) => kind == DeviceKind.Fs ? 0xa029UL : 0xb229UL;
+    /// <summary>As it offers them: with CONFIG and INFLIGHT_SHMFD where it is a disk, and LOG_SHMFD where it may be migrated.</summary>
+    public static ulong ProtocolFeaturesOf(DeviceKind kind) => kind switch
+    {
+        DeviceKind.Blk => BlkGuest.Protocol,
+        DeviceKind.Scsi => ScsiGuest.Protocol,
+        _ => 0xa029UL,
+    };
 
     public VhostUserDevice New(DeviceKind kind) => kind switch
     {

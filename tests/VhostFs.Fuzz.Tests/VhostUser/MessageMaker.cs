@@ -7,7 +7,7 @@ using VhostFs.Virtio;
 namespace VhostFs.Fuzz.Tests.VhostUser;
 
 /// <summary>Messages in the order in which a front-end would send them, and then not.</summary>
-internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptors, GuestRam ram, DriverQueue[] queues)
+internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptors, GuestRam ram)
 {
     private static readonly MessageId[] s_all = [.. Enum.GetValues<MessageId>()];
     private static readonly MessageId[] s_opening =
@@ -27,6 +27,7 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
     private readonly byte[] _areaDescription = new byte[InflightDescription.PaddedSize];
     private SafeFd? _area;
     private DeviceKind _kind;
+    private DriverQueue[] _queues = [];
     private int _step;
     private int _length;
 
@@ -36,9 +37,10 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
 
     public ReadOnlySpan<int> Fds => CollectionsMarshal.AsSpan(_fds);
 
-    public void Begin(DeviceKind kind)
+    public void Begin(DeviceKind kind, DriverQueue[] queues)
     {
         _kind = kind;
+        _queues = queues;
         _step = 0;
     }
 
@@ -54,10 +56,10 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
     {
         _fds.Clear();
         MessageId id;
-        int queue = random.Next(queues.Length);
+        int queue = random.Next(_queues.Length);
         if (random.OneIn(_step < Opening.Length ? 40 : 6)) { id = random.OneIn(8) ? (MessageId)random.Edge() : random.Pick<MessageId>(s_all); }
         else if (_step < Opening.Length) { id = Opening[_step++]; }
-        else if (_step < Opening.Length + (s_queue.Length * queues.Length))
+        else if (_step < Opening.Length + (s_queue.Length * _queues.Length))
         {
             int at = _step++ - Opening.Length;
             queue = at / s_queue.Length;
@@ -90,7 +92,7 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
         switch (id)
         {
             case MessageId.SetFeatures:
-                Put((ulong)(random.OneIn(6) ? (VirtioFeatures)random.Edge() : HostileDevices.FeaturesOf(_kind) & ~(VirtioFeatures)(random.OneIn(2) ? 0 : random.Next())));
+                Put((ulong)(random.OneIn(6) ? (VirtioFeatures)random.Edge() : (HostileDevices.FeaturesOf(_kind) | (_queues[0].Features & VirtioFeatures.RingPacked)) & ~(VirtioFeatures)(random.OneIn(2) ? 0 : random.Next())));
                 break;
             case MessageId.SetProtocolFeatures:
                 Put(random.OneIn(10) ? random.Edge() : HostileDevices.ProtocolFeaturesOf(_kind));
@@ -111,22 +113,23 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
                 if (id == MessageId.AddMemReg || random.OneIn(3)) { _fds.Add(random.OneIn(8) ? descriptors.Any(random) : ram.Fd.Fd); }
                 break;
             case MessageId.SetVringNum:
-                Put(new VringState(index, random.OneIn(8) ? (uint)random.Edge() : (uint)queues[queue].Size));
+                Put(new VringState(index, random.OneIn(8) ? (uint)random.Edge() : (uint)_queues[queue].Size));
                 break;
             case MessageId.SetVringBase or MessageId.GetVringBase:
-                Put(new VringState(index, random.OneIn(8) ? (uint)random.Edge() : 0));
+                Put(new VringState(index, random.OneIn(8) ? (uint)random.Edge() : Virtqueue.FirstBase(_queues[queue].Features)));
                 break;
             case MessageId.SetVringEnable:
                 Put(new VringState(index, random.OneIn(8) ? (uint)random.Edge() : 1));
                 break;
             case MessageId.SetVringAddr:
-                DriverQueue q = queues[queue];
-                Put(new VringAddress(index, random.OneIn(20) ? 1u : 0, Ring(q.Descriptors), Ring(q.Used), Ring(q.Available), 0));
+                DriverQueue q = _queues[queue];
+                Put(new VringAddress(index, random.OneIn(20) ? (uint)random.Edge() : random.OneIn(2) ? VringAddress.FlagLog : 0, Ring(q.Descriptors), Ring(q.Used), Ring(q.Available),
+                    random.OneIn(4) ? random.Edge() : GuestRam.GuestBase + (ulong)random.Next(ram.LengthBytes)));
                 break;
             case MessageId.SetVringKick or MessageId.SetVringCall or MessageId.SetVringErr:
                 bool none = random.OneIn(12);
                 Put(index | (none ? 0x100UL : 0));
-                if (!none) { _fds.Add(random.OneIn(10) ? descriptors.Any(random) : id == MessageId.SetVringKick ? queues[queue].KickFd.Fd : id == MessageId.SetVringCall ? queues[queue].CallFd.Fd : queues[queue].ErrFd.Fd); }
+                if (!none) { _fds.Add(random.OneIn(10) ? descriptors.Any(random) : id == MessageId.SetVringKick ? _queues[queue].KickFd.Fd : id == MessageId.SetVringCall ? _queues[queue].CallFd.Fd : _queues[queue].ErrFd.Fd); }
                 break;
             case MessageId.SetConfig when random.OneIn(2): // what a driver may write
                 (int field, uint fieldValue, int fieldBytes) = _kind == DeviceKind.Blk ? (BlkConfig.WritebackOffset, (uint)random.Next(3), 1) : random.OneIn(2) ? (ScsiConfig.SenseSizeOffset, (uint)random.Next(300), 4) : (ScsiConfig.CdbSizeOffset, (uint)random.Next(300), 4);
@@ -144,7 +147,7 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
                 // What was answered is wanted again, or an area of another shape.
                 if (id == MessageId.GetInflightFd || (_area is null && random.OneIn(2)))
                 {
-                    var (queueCount, queueSize) = ((ushort)(random.OneIn(8) ? random.Edge() : (ulong)queues.Length), (ushort)(random.OneIn(8) ? random.Edge() : 16));
+                    var (queueCount, queueSize) = ((ushort)(random.OneIn(8) ? random.Edge() : (ulong)_queues.Length), (ushort)(random.OneIn(8) ? random.Edge() : 16));
                     MemoryMarshal.Write(_areaDescription, new InflightDescription(id == MessageId.GetInflightFd ? 0 : 4096UL, 0, queueCount, queueSize));
                 }
                 if (random.OneIn(6)) { random.Damage(_areaDescription); }
@@ -152,6 +155,14 @@ internal sealed class MessageMaker(FuzzRandom random, FuzzDescriptors descriptor
                 _areaDescription.AsSpan(0, described).CopyTo(_bytes.AsSpan(_length));
                 _length += described;
                 if (id == MessageId.SetInflightFd) { _fds.Add(_area is { } area && !random.OneIn(8) ? area.Fd : random.OneIn(2) ? ram.Fd.Fd : descriptors.Any(random)); }
+                break;
+            case MessageId.SetLogBase:
+                // Written to the guest's own memory, or where there is none: the guest's first page has its bit at 128 KiB.
+                Put(new LogDescription(random.OneIn(4) ? random.Edge() : (ulong)(random.OneIn(2) ? ram.LengthBytes : random.Next(ram.LengthBytes)), random.OneIn(6) ? random.Edge() : (ulong)(random.OneIn(2) ? 0 : random.Next(16))));
+                _fds.Add(random.OneIn(4) ? descriptors.Any(random) : ram.Fd.Fd);
+                break;
+            case MessageId.SetLogFd:
+                _fds.Add(random.OneIn(2) ? descriptors.Any(random) : _queues[queue].CallFd.Fd);
                 break;
             case MessageId.SetBackendReqFd:
                 _fds.Add(descriptors.Any(random));

@@ -24,7 +24,8 @@ internal sealed class VhostUserFuzzRun : IDisposable
     private readonly List<Exception> _escaped = [];
     private readonly FuzzDescriptors _descriptors = new();
     private readonly GuestRam _ram = new(1 << 18);
-    private readonly DriverQueue[] _queues;
+    private readonly DriverQueue[] _split, _packed;
+    private DriverQueue[] _queues;
     private readonly MessageMaker _maker;
     private readonly byte[] _received = new byte[4096];
     private readonly int[] _receivedFds = new int[4];
@@ -40,11 +41,13 @@ internal sealed class VhostUserFuzzRun : IDisposable
         _random = random;
         _reactor.UnhandledException += _escaped.Add;
         _devices = new HostileDevices(random);
-        _queues = [.. Enumerable.Range(0, 3).Select(i => new DriverQueue(_ram, i, 16, FrontEnd.AllFeatures))];
+        _split = [.. Enumerable.Range(0, 3).Select(i => DriverQueue.New(_ram, i, 16, FrontEnd.AllFeatures))];
+        _packed = [.. Enumerable.Range(0, 3).Select(i => DriverQueue.New(_ram, i, 16, FrontEnd.Offered))];
+        _queues = _split;
         _dataAt = _ram.Allocate(16384, 4096);
-        _maker = new MessageMaker(random, _descriptors, _ram, _queues);
+        _maker = new MessageMaker(random, _descriptors, _ram);
         Pair(out SafeFd ours, out SafeFd theirs);
-        _honest = new HonestGuest(ours);
+        _honest = new HonestGuest(ours, isPacked: random.OneIn(2));
         _honestSession = Serve(theirs, new VhostUserFsDevice(new FuseServer(_fileSystem, new FuseServerOptions()), 64));
         _honest.Configure();
         AskHonest(26, 0, [7, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 64); // INIT
@@ -92,7 +95,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
         long limit = Environment.TickCount64 + 2000;
         while (!_honestSession.IsCompleted && Environment.TickCount64 < limit) { _reactor.RunOnce(wait: false); }
         _reactor.Dispose();
-        foreach (DriverQueue queue in _queues) { queue.Dispose(); }
+        foreach (DriverQueue queue in _split.Concat(_packed)) { queue.Dispose(); }
         _ram.Dispose();
         _maker.TakeArea(null, default);
         _devices.Dispose();
@@ -101,11 +104,12 @@ internal sealed class VhostUserFuzzRun : IDisposable
 
     private void Connection()
     {
+        _queues = _random.OneIn(2) ? _packed : _split;
         ResetRings();
         Pair(out SafeFd ours, out SafeFd theirs);
         _kind = (DeviceKind)_random.Next(3);
         IoTask<bool> session = Serve(theirs, _devices.New(_kind));
-        _maker.Begin(_kind);
+        _maker.Begin(_kind, _queues);
         _receivedBytes = 0;
         int messages = 1 + _random.Next(2 * MessagesPerConnection);
         bool open = true;
@@ -170,11 +174,24 @@ internal sealed class VhostUserFuzzRun : IDisposable
         Span<byte> request = _ram.At(_dataAt, 128);
         request.Clear();
         int length = _devices.WriteRequest(_kind, request);
-        ushort head = queue.Chain(
-            new Desc(GuestRam.Gpa(_dataAt), _random.OneIn(10) ? (uint)_random.Edge() : (uint)length),
-            new Desc(_random.OneIn(10) ? _random.Edge() : GuestRam.Gpa(_dataAt + 4096), 2048, (ushort)(_random.OneIn(10) ? _random.Next() : Desc.FlagWrite)));
-        queue.MakeAvailable(_random.OneIn(20) ? (ushort)_random.Next() : head);
-        if (_random.OneIn(20)) { queue.PublishAvailable((ushort)_random.Next()); }
+        Desc[] parts =
+        [
+            new(GuestRam.Gpa(_dataAt), _random.OneIn(10) ? (uint)_random.Edge() : (uint)length),
+            new(_random.OneIn(10) ? _random.Edge() : GuestRam.Gpa(_dataAt + 4096), 2048, (ushort)(_random.OneIn(10) ? _random.Next(65536) & ~Desc.FlagNext : Desc.FlagWrite)),
+        ];
+        switch (queue)
+        {
+            case PackedDriverQueue packed:
+                if (!packed.HasRoom(parts.Length)) { packed.AssumeUsed(); }
+                packed.MakeAvailable(packed.Chain(parts));
+                if (_random.OneIn(20)) { packed.WriteDescriptor(_random.Next(packed.Size), new PackedDescriptor { Address = GuestRam.Gpa(_dataAt), Length = 64, Id = (ushort)_random.Next(20), Flags = (ushort)_random.Next() }); }
+                break;
+            case SplitDriverQueue split:
+                ushort head = split.Chain(parts);
+                split.MakeAvailable(_random.OneIn(20) ? (ushort)_random.Next() : head);
+                if (_random.OneIn(20)) { split.PublishAvailable((ushort)_random.Next()); }
+                break;
+        }
         queue.Kick();
     }
 
@@ -183,7 +200,7 @@ internal sealed class VhostUserFuzzRun : IDisposable
         _ram.At(0, _dataAt).Clear();
         foreach (DriverQueue queue in _queues)
         {
-            queue.AvailIndex = queue.LastUsed = 0;
+            queue.Forget();
             EventFd.TryConsume(queue.KickFd, out _);
             EventFd.TryConsume(queue.CallFd, out _);
             EventFd.TryConsume(queue.ErrFd, out _);

@@ -7,7 +7,7 @@ namespace VhostFs.Virtio;
 /// Invariant: at any instruction at which this process may be killed, a head is recorded as in flight exactly when the driver waits for it and we have looked at it;
 /// the one exception, a head whose used element is published and whose record is not yet cleared, is known by the two used indexes that then differ.
 /// </remarks>
-internal sealed unsafe class InflightQueue(byte* region, int size)
+internal sealed unsafe class SplitInflight(byte* region, int size)
 {
     public const int HeaderBytes = 16, EntryBytes = 16;
 
