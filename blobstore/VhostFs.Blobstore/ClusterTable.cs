@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using VhostFs.Linux;
 
 namespace VhostFs.Blobstore;
@@ -20,6 +21,7 @@ internal sealed class ClusterTable
     public const int ValueBytes = 16;
     private readonly ClusterKind[] _kind;
     private readonly ulong[] _owner;
+    private readonly Dictionary<ulong, long> _counts = [];
     private uint _hint;
 
     public ClusterTable(uint clusterCount)
@@ -59,7 +61,8 @@ internal sealed class ClusterTable
     {
         for (uint i = extent.First; i < extent.First + extent.Count; i++)
         {
-            if ((_kind[i] == ClusterKind.Free) != (kind == ClusterKind.Free)) { FreeCount = kind == ClusterKind.Free ? FreeCount + 1 : FreeCount - 1; }
+            if (_kind[i] != ClusterKind.Free) { Own(_owner[i], -1); }
+            if (kind != ClusterKind.Free) { Own(owner, 1); }
             _kind[i] = kind;
             _owner[i] = owner;
         }
@@ -102,11 +105,12 @@ internal sealed class ClusterTable
 
     public bool Is(uint cluster, ClusterKind kind, ulong owner) => _kind[cluster] == kind && _owner[cluster] == owner;
 
-    public long CountOf(ulong owner)
+    public long CountOf(ulong owner) => _counts.GetValueOrDefault(owner);
+
+    private void Own(ulong owner, int clusters)
     {
-        long count = 0;
-        for (uint i = 0; i < Count; i++) { count += _kind[i] != ClusterKind.Free && _owner[i] == owner ? 1 : 0; }
-        return count;
+        FreeCount = (uint)(FreeCount - clusters);
+        CollectionsMarshal.GetValueRefOrAddDefault(_counts, owner, out _) += clusters;
     }
 
     private bool IsFree(ClusterExtent extent)

@@ -12,6 +12,9 @@ internal readonly record struct ScannedRecord(ulong Lsn, int Offset, int Length,
 internal sealed class LogScan : IDisposable
 {
     private const int BlockBytes = BlobData.BlockBytes;
+
+    /// <summary>What is read of a ring that is known to be empty: several batches, were there a later life.</summary>
+    private const int FirstBlocks = 64;
     private readonly NativeBuffer _ring;
     private readonly VolumeHeader _header;
     private readonly int _ringBlocks;
@@ -51,9 +54,12 @@ internal sealed class LogScan : IDisposable
     /// <summary>The next inode number after the record with this LSN's batch.</summary>
     public ulong NextInode { get; private set; }
 
-    public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header)
+    /// <summary>What the log holds behind a checkpoint.</summary>
+    /// <param name="isKnownEmpty">After a clean close nothing follows; only that the device has not lost a later life is looked for.</param>
+    public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header, bool isKnownEmpty)
     {
-        var ring = new NativeBuffer(anchor.RingBlocks * BlockBytes);
+        int blocks = isKnownEmpty ? Math.Min(FirstBlocks, anchor.RingBlocks) : anchor.RingBlocks;
+        var ring = new NativeBuffer(blocks * BlockBytes);
         Errno read = await ReadRingAsync(bdev, anchor, ring);
         // After a clean close the log is empty: what it held does not matter, as long as the rest of it proves nothing else.
         if (read != Errno.None && (header.Flags & VolumeFlags.CleanlyClosed) != 0) { read = await ReadReadableAsync(bdev, anchor, ring); }
@@ -62,10 +68,26 @@ internal sealed class LogScan : IDisposable
             ring.Dispose();
             return $"the log of volume {header.VolumeId} cannot be read: {read}";
         }
-        var scan = new LogScan(ring, header, anchor.RingBlocks);
+        if (isKnownEmpty && blocks < anchor.RingBlocks && HasLaterLife(ring.Span, header))
+        {
+            ring.Dispose();
+            return await ReadAsync(bdev, anchor, header, isKnownEmpty: false);
+        }
+        var scan = new LogScan(ring, header, blocks);
         scan.FollowChain();
         scan.FindProven();
         return scan;
+    }
+
+    /// <summary>Every life begins its log at the start of the ring, in a new epoch. A batch of one that the header knows nothing of: the device lost a header, and the whole ring has to tell what else.</summary>
+    private static bool HasLaterLife(ReadOnlySpan<byte> first, VolumeHeader header)
+    {
+        for (; first.Length > 0; first = first[BlockBytes..])
+        {
+            if (BinaryPrimitives.ReadUInt64LittleEndian(first) == LogBatchHeader.Magic && new Guid(first.Slice(LogBatchHeader.Uuid, 16)) == header.Uuid
+                && BinaryPrimitives.ReadUInt64LittleEndian(first[LogBatchHeader.Epoch..]) > header.LogEpoch) { return true; }
+        }
+        return false;
     }
 
     private static async IoTask<Errno> ReadRingAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
@@ -79,7 +101,7 @@ internal sealed class LogScan : IDisposable
     private static async IoTask<Errno> ReadReadableAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
     {
         using var list = new IoVecList(1);
-        for (int block = 0; block < anchor.RingBlocks; block++)
+        for (int block = 0; block < ring.Length / BlockBytes; block++)
         {
             list.Clear();
             list.Add(ring.Slice(block * BlockBytes, BlockBytes));

@@ -53,6 +53,8 @@ public sealed class Pool
         [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
             r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
 
+    public IEnumerable<string> VolumeNames => _records.Where(static r => !r.IsBeingDeleted).Select(static r => r.Name);
+
     internal IBdev Bdev { get; }
 
     internal PoolGeometry Geometry => _superblock.Geometry;

@@ -84,7 +84,7 @@ internal static class VolumeMount
     {
         List<StagedBatch> left = [.. LeftBatches(pool, record)];
         if (left.Count == 0) { return null; }
-        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header);
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header, isKnownEmpty: false);
         if (scanned.Value is not { } scan) { return scanned.Error; }
         using LogScan log = scan;
         using var list = new IoVecList(1);
@@ -156,7 +156,8 @@ internal static class VolumeMount
 
     private static async IoTask<string?> ReplayAsync(Pool pool, Volume volume, VolumeHeader header)
     {
-        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, volume.Record.Anchor, header);
+        bool isKnownEmpty = (header.Flags & VolumeFlags.CleanlyClosed) != 0 && !LeftBatches(pool, volume.Record).Any();
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, volume.Record.Anchor, header, isKnownEmpty);
         if (scanned.Value is not { } scan) { return scanned.Error; }
         using LogScan log = scan;
         if (log.EndLsn < log.ProvenLsn)
