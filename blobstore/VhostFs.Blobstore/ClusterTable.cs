@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using VhostFs.Linux;
 
 namespace VhostFs.Blobstore;
@@ -102,11 +103,15 @@ internal sealed class ClusterTable
 
     public bool Is(uint cluster, ClusterKind kind, ulong owner) => _kind[cluster] == kind && _owner[cluster] == owner;
 
-    public long CountOf(ulong owner)
+    /// <summary>How many clusters everybody has who has any; one look at each cluster, whoever is asked for.</summary>
+    public Dictionary<ulong, long> CountByOwner()
     {
-        long count = 0;
-        for (uint i = 0; i < Count; i++) { count += _kind[i] != ClusterKind.Free && _owner[i] == owner ? 1 : 0; }
-        return count;
+        var counts = new Dictionary<ulong, long>();
+        for (uint i = 0; i < Count; i++)
+        {
+            if (_kind[i] != ClusterKind.Free) { CollectionsMarshal.GetValueRefOrAddDefault(counts, _owner[i], out _)++; }
+        }
+        return counts;
     }
 
     private bool IsFree(ClusterExtent extent)

@@ -82,7 +82,7 @@ internal sealed class PoolHost
             await host.CloseAsync();
             return error;
         }
-        log.Info($"pool {config.Name}", $"open: {Sizes.Human(pool.Value.SizeBytes)}, {Sizes.Human(pool.Value.FreeBytes)} free, volumes {ConfigCheck.Names(pool.Value.Volumes.Select(v => v.Name))}");
+        log.Info($"pool {config.Name}", $"open: {Sizes.Human(pool.Value.SizeBytes)}, {Sizes.Human(pool.Value.FreeBytes)} free, volumes {ConfigCheck.Names(pool.Value.VolumeNames)}");
         return host;
     }
 
@@ -101,13 +101,13 @@ internal sealed class PoolHost
     /// <summary>The file system of a volume, mounted at its first use. An empty name means the only volume.</summary>
     public async IoTask<OpenResult<ServedVolume>> MountAsync(string name)
     {
-        string[] known = [.. _pool.Volumes.Select(v => v.Name)];
         if (name.Length == 0)
         {
+            string[] known = [.. _pool.VolumeNames];
             if (known.Length != 1) { return $"the pool has {(known.Length == 0 ? "no volume" : $"the volumes {ConfigCheck.Names(known)}")}; say which with --volume-name"; }
             name = known[0];
         }
-        if (!known.Contains(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(known)}"; }
+        if (!Has(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(_pool.VolumeNames)}"; }
         if (_mounted.TryGetValue(name, out ServedVolume? already)) { return already; }
         OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
         if (volume.Value is null) { return volume.Error!; }
@@ -118,7 +118,7 @@ internal sealed class PoolHost
         return served;
     }
 
-    public bool Has(string volume) => _pool.Volumes.Any(v => v.Name == volume);
+    public bool Has(string volume) => _pool.VolumeNames.Contains(volume);
 
     /// <summary>Who uses a volume now, as messages name them.</summary>
     public IReadOnlyList<string> UsersOf(string volume) => _mounted.TryGetValue(volume, out ServedVolume? served) ? served.Claims.Holders : [];
@@ -180,7 +180,7 @@ internal sealed class PoolHost
 
     private async IoTask<string?> CreateVolumesAsync(Log log)
     {
-        string[] known = [.. _pool.Volumes.Select(v => v.Name)];
+        string[] known = [.. _pool.VolumeNames];
         if (_config.OnlyInEmptyPool && known.Length > 0) { return null; }
         foreach (string name in _config.Volumes.Except(known))
         {
