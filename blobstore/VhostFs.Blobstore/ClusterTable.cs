@@ -21,7 +21,6 @@ internal sealed class ClusterTable
     public const int ValueBytes = 16;
     private readonly ClusterKind[] _kind;
     private readonly ulong[] _owner;
-    private readonly Dictionary<ulong, long> _counts = [];
     private uint _hint;
 
     public ClusterTable(uint clusterCount)
@@ -61,8 +60,7 @@ internal sealed class ClusterTable
     {
         for (uint i = extent.First; i < extent.First + extent.Count; i++)
         {
-            if (_kind[i] != ClusterKind.Free) { Own(_owner[i], -1); }
-            if (kind != ClusterKind.Free) { Own(owner, 1); }
+            if ((_kind[i] == ClusterKind.Free) != (kind == ClusterKind.Free)) { FreeCount = kind == ClusterKind.Free ? FreeCount + 1 : FreeCount - 1; }
             _kind[i] = kind;
             _owner[i] = owner;
         }
@@ -105,12 +103,15 @@ internal sealed class ClusterTable
 
     public bool Is(uint cluster, ClusterKind kind, ulong owner) => _kind[cluster] == kind && _owner[cluster] == owner;
 
-    public long CountOf(ulong owner) => _counts.GetValueOrDefault(owner);
-
-    private void Own(ulong owner, int clusters)
+    /// <summary>How many clusters everybody has who has any; one look at each cluster, whoever is asked for.</summary>
+    public Dictionary<ulong, long> CountByOwner()
     {
-        FreeCount = (uint)(FreeCount - clusters);
-        CollectionsMarshal.GetValueRefOrAddDefault(_counts, owner, out _) += clusters;
+        var counts = new Dictionary<ulong, long>();
+        for (uint i = 0; i < Count; i++)
+        {
+            if (_kind[i] != ClusterKind.Free) { CollectionsMarshal.GetValueRefOrAddDefault(counts, _owner[i], out _)++; }
+        }
+        return counts;
     }
 
     private bool IsFree(ClusterExtent extent)

@@ -59,7 +59,7 @@ internal sealed class LogScan : IDisposable
     public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header, bool isKnownEmpty)
     {
         int blocks = isKnownEmpty ? Math.Min(FirstBlocks, anchor.RingBlocks) : anchor.RingBlocks;
-        var ring = new NativeBuffer(blocks * BlockBytes);
+        NativeBuffer ring = NativeBuffer.Huge(blocks * BlockBytes); // after a crash of a thousand volumes, small pages would cost more than what they hold
         Errno read = await ReadRingAsync(bdev, anchor, ring);
         // After a clean close the log is empty: what it held does not matter, as long as the rest of it proves nothing else.
         if (read != Errno.None && (header.Flags & VolumeFlags.CleanlyClosed) != 0) { read = await ReadReadableAsync(bdev, anchor, ring); }

@@ -49,9 +49,16 @@ public sealed class Pool
 
     public long FreeBytes => (long)_clusters.FreeCount * ClusterBytes;
 
-    public IReadOnlyList<VolumeInfo> Volumes =>
-        [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
-            r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
+    /// <summary>With what each of them has: looks at every cluster of the pool.</summary>
+    public IReadOnlyList<VolumeInfo> Volumes
+    {
+        get
+        {
+            Dictionary<ulong, long> clusters = _clusters.CountByOwner();
+            return [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
+                r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), clusters.GetValueOrDefault(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
+        }
+    }
 
     public IEnumerable<string> VolumeNames => _records.Where(static r => !r.IsBeingDeleted).Select(static r => r.Name);
 

@@ -95,7 +95,7 @@ public sealed class LvolStore
         if (!await Pool.HoldsLogicalVolumesAsync(bdev)) { return new OpenResult<LvolStore>(null, null); }
         OpenResult<Pool> opened = await Pool.OpenAsync(bdev, options);
         if (opened.Value is not { } pool) { return opened.Error!; }
-        if (pool.Volumes.Any(static v => v.Name == VolumeName)) { return await MountAsync(bdev, pool, newName: null); }
+        if (pool.VolumeNames.Contains(VolumeName)) { return await MountAsync(bdev, pool, newName: null); }
         Errno closed = await pool.CloseAsync(); // the process that was making it died
         return new OpenResult<LvolStore>(null, closed == Errno.None ? null : $"the pool on {bdev.Name} could not be closed: {closed}");
     }

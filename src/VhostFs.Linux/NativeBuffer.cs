@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 
 namespace VhostFs.Linux;
@@ -6,6 +7,7 @@ namespace VhostFs.Linux;
 public sealed unsafe class NativeBuffer : IDisposable
 {
     public const int Alignment = 4096;
+    private const int HugePageBytes = 2 << 20;
     private byte* _address;
 
     public NativeBuffer(int lengthBytes, bool zeroed = false)
@@ -23,10 +25,10 @@ public sealed unsafe class NativeBuffer : IDisposable
 
     ~NativeBuffer() => Free();
 
-    /// <summary>Aligned to its length, a power of two, and of huge pages where the kernel has some: fewer look-ups for who copies, and for the kernel when it pins them.</summary>
+    /// <summary>Aligned to its length if that is a power of two, else to that of a huge page, and of huge pages where the kernel has some: fewer look-ups for who copies, and for the kernel when it pins them.</summary>
     public static NativeBuffer Huge(int lengthBytes)
     {
-        var buffer = new NativeBuffer(lengthBytes, lengthBytes);
+        var buffer = new NativeBuffer(lengthBytes, BitOperations.IsPow2(lengthBytes) ? lengthBytes : HugePageBytes);
         _ = MemoryCalls.Advise(buffer.Address, lengthBytes, MemoryCalls.MADV_HUGEPAGE); // a wish: a kernel without them says EINVAL
         return buffer;
     }

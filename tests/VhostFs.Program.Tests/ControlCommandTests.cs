@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using VhostFs.Rpc;
 
 namespace VhostFs.ProgramTests;
 
@@ -38,6 +39,17 @@ public sealed class ControlCommandTests : IDisposable
         string events = await SucceedsAsync("events", "--past");
         Assert.StartsWith("bdev_register Malloc0\nbdev_register F0\n", events, StringComparison.Ordinal);
         Assert.EndsWith("vhost_controller_unregister c0\nbdev_unregister " + uuid + "\nbdev_unregister F0\n", events, StringComparison.Ordinal);
+    }
+
+    /// <summary>Requests have a bound that answers do not have.</summary>
+    [Fact]
+    public async Task A_list_may_be_long()
+    {
+        await SucceedsAsync("bdev", "create", "malloc", "M0", "--size", "1000M");
+        await SucceedsAsync("rpc", "bdev_split_create", """{"base_bdev":"M0","split_count":1000}""");
+        string bdevs = await SucceedsAsync("bdev", "list", "--json");
+        Assert.InRange(bdevs.Length, RpcStream.MaxRequestBytes + 1, int.MaxValue);
+        Assert.Equal(1001, JsonNode.Parse(bdevs)!.AsArray().Count);
     }
 
     [Fact]

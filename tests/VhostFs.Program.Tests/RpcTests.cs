@@ -91,7 +91,7 @@ public sealed class RpcTests : IDisposable
     public async Task A_request_without_end_is_cut_off_at_the_bound()
     {
         using Socket client = Connect();
-        await SendAsync(client, "{\"a\":\"" + new string('x', RpcStream.MaxValueBytes - 6));
+        await SendAsync(client, "{\"a\":\"" + new string('x', RpcStream.MaxRequestBytes - 6));
         Assert.Contains("a request has more than", await ReadValueAsync(client), StringComparison.Ordinal);
         Assert.Equal(0, await client.ReceiveAsync(new byte[1]));
     }

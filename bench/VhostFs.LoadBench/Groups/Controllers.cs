@@ -36,13 +36,13 @@ internal static class Controllers
             Add($"{many:N0} guests until each has read a block", " ms", TimeOf(() => guests.AddRange(Enumerable.Range(0, many).Select(i => new GuestSession(server.SocketOf($"c{i}"), DeviceKind.Blk)))).TotalMilliseconds);
             Thread.Sleep(rig.Options.Settles);
             Add($"{many:N0} controllers with a guest each", " MiB", Mib());
-            long sleeps = running.Sleeps;
+            Dictionary<string, long> sleeps = running.Sleeps;
             var meter = new Meter(running);
             Thread.Sleep(rig.Options.Settles);
             Spent spent = meter.Stop();
             rig.Results.Add(spent);
             Add("they idle: CPU of a processor", " %", spent.ServerSeconds / spent.Seconds * 100);
-            Add("they idle: wake-ups", "/s", (running.Sleeps - sleeps) / spent.Seconds);
+            Add("they idle: wake-ups", "/s", running.SleepsSince(sleeps) / spent.Seconds);
         }
         finally { guests.ForEach(guest => guest.Dispose()); }
 

@@ -36,11 +36,11 @@ internal static class ReactorModes
         using var guest = new GuestSession(server.Socket);
         Thread.Sleep(rig.Options.Settles);
         ServerProcess running = server.Running;
-        long sleeps = running.Sleeps;
+        Dictionary<string, long> sleeps = running.Sleeps;
         var meter = new Meter(running);
         Thread.Sleep(rig.Options.Settles);
         Spent spent = meter.Stop();
         rig.Results.Add(server, $"{mode}, idle: CPU of a processor", " %", spent.ServerSeconds / spent.Seconds * 100);
-        rig.Results.Add(server, $"{mode}, idle: wake-ups", "/s", (running.Sleeps - sleeps) / spent.Seconds);
+        rig.Results.Add(server, $"{mode}, idle: wake-ups", "/s", running.SleepsSince(sleeps) / spent.Seconds);
     }
 }

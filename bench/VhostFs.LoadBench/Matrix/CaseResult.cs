@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace VhostFs.LoadBench.Matrix;
 
 /// <summary>A line of the table: one job at one depth, of both servers.</summary>
@@ -9,5 +11,6 @@ internal sealed record CaseResult(string Job, int Depth, int BlockBytes, Side Ou
     public bool IsCurve => Variant.Length == 0 && (Job is "randread" or "randwrite");
 
     /// <summary>How many times as fast as the peer.</summary>
+    [JsonIgnore] // without a peer it is no number
     public double Ratio => Peer is { Rate: > 0 } ? Ours.Rate / Peer.Rate : double.NaN;
 }

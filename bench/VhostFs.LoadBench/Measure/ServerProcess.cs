@@ -34,8 +34,11 @@ internal sealed class ServerProcess
 
     public ServerMemory Memory => _all.Aggregate(default(ServerMemory), (sum, id) => sum + MemoryOf(id));
 
-    /// <summary>How often its threads have gone to sleep so far. One that is idle has nothing to wake up for.</summary>
-    public long Sleeps => _all.SelectMany(Threads).Sum(SleepsOf);
+    /// <summary>How often each of its threads has gone to sleep so far. One that is idle has nothing to wake up for.</summary>
+    public Dictionary<string, long> Sleeps => _all.SelectMany(Threads).ToDictionary(thread => thread, SleepsOf);
+
+    /// <summary>Since then, of the threads that there still are.</summary>
+    public long SleepsSince(Dictionary<string, long> before) => Sleeps.Sum(now => now.Value - before.GetValueOrDefault(now.Key));
 
     /// <summary>All threads that there are; those to come inherit it. Of several processes, or of several threads that serve in one, each is put on the next of the processors.</summary>
     public void Pin(IReadOnlyList<int> cpus)

@@ -101,13 +101,13 @@ internal sealed class PoolHost
     /// <summary>The file system of a volume, mounted at its first use. An empty name means the only volume.</summary>
     public async IoTask<OpenResult<ServedVolume>> MountAsync(string name)
     {
-        string[] known = [.. _pool.VolumeNames];
         if (name.Length == 0)
         {
+            string[] known = [.. _pool.VolumeNames];
             if (known.Length != 1) { return $"the pool has {(known.Length == 0 ? "no volume" : $"the volumes {ConfigCheck.Names(known)}")}; say which with --volume-name"; }
             name = known[0];
         }
-        if (!known.Contains(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(known)}"; }
+        if (!Has(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(_pool.VolumeNames)}"; }
         if (_mounted.TryGetValue(name, out ServedVolume? already)) { return already; }
         OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
         if (volume.Value is null) { return volume.Error!; }

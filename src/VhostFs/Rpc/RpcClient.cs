@@ -36,7 +36,7 @@ internal sealed class RpcClient : IDisposable
         // What we ask for comes with a descriptor: it must not go to whoever has put a socket there.
         bool isRight = UnixSocket.PeerCredentials(socket.SafeHandle, out PeerCredentials peer) == Errno.None
             && (processId != 0 ? peer.Pid == processId : peer.Uid == 0 || peer.Uid == MountCalls.EffectiveUserId);
-        if (isRight) { return new RpcClient(new RpcStream(socket), peer.Pid); }
+        if (isRight) { return new RpcClient(new RpcStream(socket, RpcStream.MaxAnswerBytes), peer.Pid); }
         socket.Dispose();
         error = $"{path} is served by process {peer.Pid} of user {peer.Uid}, which is not the one looked for";
         return null;

@@ -97,7 +97,7 @@ internal sealed class RpcServer : IDisposable
                 continue;
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException) { return; }
-            var stream = new RpcStream(socket);
+            var stream = new RpcStream(socket, RpcStream.MaxRequestBytes);
             if (IsAllowed(socket) && TryAdd(stream)) { _ = ServeAsync(stream); }
             else { stream.Dispose(); }
         }

@@ -4,21 +4,32 @@ using VhostFs.Linux;
 namespace VhostFs.Rpc;
 
 /// <summary>One end of a unix stream of JSON values, which may bring file descriptors along. Both sides use it.</summary>
-/// <remarks>Bounds: a value of <see cref="MaxValueBytes"/>, <see cref="MaxDescriptors"/> descriptors that nobody has taken. Beyond them the stream is over.</remarks>
+/// <remarks>Bounds: a value of <see cref="MaxRequestBytes"/> or <see cref="MaxAnswerBytes"/>, <see cref="MaxDescriptors"/> descriptors that nobody has taken. Beyond them the stream is over.</remarks>
 internal sealed class RpcStream : IDisposable
 {
-    public const int MaxValueBytes = 256 << 10;
+    /// <summary>Of anybody who may connect.</summary>
+    public const int MaxRequestBytes = 256 << 10;
+
+    /// <summary>Of the daemon: lists of all that there is are as long as there is much.</summary>
+    public const int MaxAnswerBytes = 1 << 30;
+
     public const int MaxDescriptors = 16;
     private const int FirstBufferBytes = 4096;
 
     private readonly Socket _socket;
+    private readonly int _maxValueBytes;
     private readonly Queue<SafeFd> _descriptors = new();
     private byte[] _buffer = new byte[FirstBufferBytes];
     private int _length;
     private int _consumed;
 
     /// <param name="socket">Connected; the stream owns it.</param>
-    public RpcStream(Socket socket) => _socket = socket;
+    /// <param name="maxValueBytes">Of what the other side sends.</param>
+    public RpcStream(Socket socket, int maxValueBytes)
+    {
+        _socket = socket;
+        _maxValueBytes = maxValueBytes;
+    }
 
     /// <summary>The next object or list; empty at the end of the stream. Valid until the next call.</summary>
     /// <exception cref="RpcException">What comes is no JSON value, or too much.</exception>
@@ -39,8 +50,8 @@ internal sealed class RpcStream : IDisposable
                 case JsonScan.Malformed:
                     throw new RpcException(RpcErrorCode.ParseError, "this is not JSON: an object or a list is expected");
             }
-            if (_length == MaxValueBytes) { throw new RpcException(RpcErrorCode.InvalidRequest, $"a request has more than {MaxValueBytes} bytes"); }
-            if (_length == _buffer.Length) { Array.Resize(ref _buffer, Math.Min(2 * _buffer.Length, MaxValueBytes)); }
+            if (_length == _maxValueBytes) { throw new RpcException(RpcErrorCode.InvalidRequest, $"{(_maxValueBytes == MaxRequestBytes ? "a request" : "an answer")} has more than {_maxValueBytes} bytes"); }
+            if (_length == _buffer.Length) { Array.Resize(ref _buffer, (int)Math.Min(2L * _buffer.Length, _maxValueBytes)); }
             if (!await ReceiveAsync(cancel)) { return default; }
         }
     }
