@@ -327,6 +327,8 @@ internal sealed class QueueServer
         Errno started = ring.Queue.Start(ring.Size, addresses, ring.StartBase, Features, Inflight, ring.Index);
         if (started == Errno.None)
         {
+            bool isRecorded = Inflight is null || Inflight.Holds(ring.Index, ring.Size, (Features & VirtioFeatures.RingPacked) != 0);
+            if (!isRecorded) { Warn($"queue {ring.Index} does not fit into the area for what is in flight: if this process dies, the guest has to be started anew"); }
             if (ring.Queue.HasUnsignalled) { ring.PostCall(); }
             ring.DeliverParked();
             return true;

@@ -15,6 +15,12 @@ public class BlockTests
     public void Memory_and_a_file_are_disks_on_kernel_6_12_and_QEMU_10_with_two_queues() => FillAndCheck([.. Guest.Trixie, "--smp", "2", "--queues", "2"], blockSize: 4096);
 
     [Fact]
+    public void Memory_and_a_file_are_disks_on_packed_rings_on_kernel_6_1_and_the_hosts_QEMU() => FillAndCheck([.. Guest.Bookworm, "--packed"], blockSize: 4096);
+
+    [Fact]
+    public void Memory_and_a_file_are_disks_on_packed_rings_on_kernel_6_12_and_QEMU_10_with_two_queues() => FillAndCheck([.. Guest.Trixie, "--smp", "2", "--queues", "2", "--packed"], blockSize: 512);
+
+    [Fact]
     public void The_next_guest_finds_what_the_last_one_wrote_and_a_read_only_disk_refuses_writes()
     {
         using var daemon = new BlockDaemon();
@@ -65,6 +71,45 @@ public class BlockTests
 
     [Fact]
     public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--smp", "2", "--queues", "2"]);
+
+    [Fact]
+    public void A_guest_at_work_on_packed_rings_goes_on_after_kill_9_on_QEMU_10() => KillUnderWork([.. Guest.Trixie, "--smp", "2", "--queues", "2", "--packed"]);
+
+    [Fact]
+    public void A_guest_at_work_on_packed_rings_goes_on_after_kill_9_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--packed"]);
+
+    [Fact]
+    public void A_guests_file_system_on_packed_rings_survives_kill_9()
+    {
+        const int kills = 3;
+        using var daemon = new BlockDaemon();
+        string file = daemon["disk.img"];
+        using (FileStream made = File.Create(file)) { made.SetLength(64 << 20); }
+        Assert.Equal(0, Command.Run("mkfs.ext4", ["-q", "-b", "4096", file]).ExitStatus);
+        daemon.Make("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
+        daemon.Make("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"F0"}""");
+        int killed = 0;
+        using Command guest = daemon.Boot(["vm1"], [.. Guest.Trixie, "--packed"], """
+            mkdir /tmp/d && mount -t ext4 /dev/vda /tmp/d || exit 3
+            for round in $(seq 20); do
+              dd if=/dev/urandom of=/tmp/new bs=64k count=16 2>/dev/null
+              echo round $round
+              cp /tmp/new /tmp/d/f$((round % 7)) && sync && echo 1 >/proc/sys/vm/drop_caches && cmp /tmp/new /tmp/d/f$((round % 7)) || exit 4
+            done
+            cd /tmp/d && md5sum f* >/tmp/sums && cd / && umount /tmp/d && mount -t ext4 /dev/vda /tmp/d && cd /tmp/d && md5sum -c /tmp/sums && cd / && umount /tmp/d
+            """, ["--module", "ext4", "--reconnect", "1"], onLine: line =>
+        {
+            if (killed == kills || line != $"round {4 * (killed + 1)}") { return; }
+            killed++;
+            daemon.KillAndServeAgain();
+        });
+        Finished run = guest.Wait(TimeSpan.FromMinutes(3));
+        Assert.True(run.ExitStatus == 0, run.Output + run.Error);
+        Assert.Equal(kills, killed);
+        daemon.Stop();
+        Finished check = Command.Run("fsck.ext4", ["-f", "-n", file]);
+        Assert.True(check.ExitStatus == 0, check.Output);
+    }
 
     /// <summary>While a guest writes to ext4 on a raid1, each of its two files is taken away, spoilt and rebuilt.</summary>
     [Fact]

@@ -2,7 +2,7 @@ using System.Net.Sockets;
 
 namespace VhostFs.Guest.Tests;
 
-/// <summary>QEMU's control socket, as far as the tests need it: commands without arguments.</summary>
+/// <summary>QEMU's control socket, as far as the tests need it.</summary>
 sealed class Qmp : IDisposable
 {
     private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -16,14 +16,16 @@ sealed class Qmp : IDisposable
         Execute("qmp_capabilities");
     }
 
-    public void Execute(string command)
+    /// <summary>The answer, as it is.</summary>
+    /// <param name="arguments">JSON.</param>
+    public string Execute(string command, string arguments = "{}")
     {
-        _socket.Send(System.Text.Encoding.ASCII.GetBytes($"{{\"execute\":\"{command}\"}}\n"));
+        _socket.Send(System.Text.Encoding.ASCII.GetBytes($$"""{"execute":"{{command}}","arguments":{{arguments}}}""" + "\n"));
         for (; ; )
         {
             string line = _reader.ReadLine() ?? throw new IOException($"QEMU ended during '{command}'");
             if (line.Contains("\"error\"", StringComparison.Ordinal)) { throw new IOException($"{command}: {line}"); }
-            if (line.Contains("\"return\"", StringComparison.Ordinal)) { return; }
+            if (line.Contains("\"return\"", StringComparison.Ordinal)) { return line; }
         }
     }
 

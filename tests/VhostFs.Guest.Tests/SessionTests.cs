@@ -27,6 +27,23 @@ public class SessionTests
         daemon.AssertClean();
     }
 
+    [Theory]
+    [InlineData("6.1", "7.2")]
+    [InlineData("6.12", "10")]
+    public void A_volume_is_served_on_packed_rings_and_a_reboot_begins_them_anew(string kernel, string qemu)
+    {
+        using var daemon = new Daemon();
+        string output = Guest.Succeeds(daemon, ["--kernel", kernel, "--qemu", qemu, "--packed"], """
+            if [ -e tree ]; then data-check verify 7 tree && data-check write 8 other && exit 0; exit 1; fi
+            mkdir tree other && data-check write 7 tree && data-check verify 7 tree || exit 2
+            sync; reboot -n -f
+            sleep 60
+            """, "--reboots");
+        Assert.Equal(4, output.Split("problems=0").Length - 1);
+        daemon.Stop();
+        daemon.AssertClean();
+    }
+
     [Fact]
     public void A_guest_reboots_without_unmounting()
     {

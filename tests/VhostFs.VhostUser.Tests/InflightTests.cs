@@ -81,7 +81,7 @@ public sealed class InflightTests : IDisposable
         var held = new HoldingBdev(BlkDisk.NewMemory());
         using var first = new BlkDisk(_ => held);
         var before = new BlkGuest(first.Paths[0], features, queueSize: 16); // its memory is the next one's
-        (InflightDescription description, SafeFd area) = before.GetInflight(queues: 1, queueSize: 16);
+        (InflightDescription description, SafeFd area) = before.GetInflight(queues: 1, queueSize: 8); // QEMU 10 knows less of its queues than their driver
         DriverQueue queue = Restart(before, before.Queue, description, area, before.Queue.Base);
         try { GoOn(first, held, before, queue, description, area); }
         finally
@@ -101,7 +101,7 @@ public sealed class InflightTests : IDisposable
         (InflightDescription description, SafeFd area) = guest.GetInflight(2, 128, payloadBytes);
         using (area)
         {
-            Assert.Equal(new InflightDescription(2 * (16 + (128 * 16) + 48), 0, 2, 128), description);
+            Assert.Equal(new InflightDescription(2 * (16 + (1024 * 16) + 48), 0, 2, 128), description);
             Assert.NotEqual(Errno.None, FileCalls.Truncate(area, 0));
             Assert.Equal(0UL, guest.SetInflight(description, area, payloadBytes));
             Assert.Equal(0UL, guest.SetInflight(description, area, payloadBytes)); // the old one is let go
@@ -124,7 +124,7 @@ public sealed class InflightTests : IDisposable
         using var disk = new BlkDisk();
         using var guest = new BlkGuest(disk.Paths[0], BlkGuest.All | VirtioFeatures.RingPacked, queueSize: 16);
         (InflightDescription description, SafeFd area) = guest.GetInflight(queues: 1, queueSize: 16);
-        Assert.Equal(16 * 32 + 64UL, description.SizeBytes);
+        Assert.Equal((1024UL * 32) + 64, description.SizeBytes);
         using (area)
         {
             DriverQueue queue = Restart(guest, guest.Queue, description, area, guest.Queue.Base);
