@@ -107,8 +107,8 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
             return true;
         });
 
-    /// <summary>What <see cref="BdevUser.QuiesceAsync"/> does, if there is a user.</summary>
-    public static Task QuiesceAsync(RegisteredBdev bdev) => bdev.User?.QuiesceAsync(bdev) ?? Task.CompletedTask;
+    /// <summary>What <see cref="BdevUser.QuiesceAsync"/> does, if there is a user; and nothing else is under way below it.</summary>
+    public static Task QuiesceAsync(RegisteredBdev bdev) => Task.WhenAll(bdev.User?.QuiesceAsync(bdev) ?? Task.CompletedTask, bdev.Quiesce?.Invoke() ?? Task.CompletedTask);
 
     /// <exception cref="RpcException">Somebody would not let go.</exception>
     public static async Task CheckDeletableAsync(RegisteredBdev bdev)
