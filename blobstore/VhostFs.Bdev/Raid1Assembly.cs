@@ -49,14 +49,14 @@ public sealed class Raid1Assembly
     public static async IoTask<Raid1Found> FindAsync(IBdev bdev)
     {
         if (Raid1Superblock.SizeOn(bdev) <= 0 || bdev.BufferAlignment > NativeBuffer.Alignment) { return default; }
-        using var page = new NativeBuffer(Raid1Superblock.Bytes);
+        using var pages = new NativeBuffer(Raid1Superblock.Copies * Raid1Superblock.Bytes);
+        Errno read = await ReadAsync(bdev, 0, pages);
+        if (read != Errno.None) { return new Raid1Found(null, $"it cannot be read ({read})"); }
         Raid1Superblock? newest = null;
         string? problem = null;
         for (int copy = 0; copy < Raid1Superblock.Copies; copy++)
         {
-            Errno read = await ReadAsync(bdev, (long)copy * Raid1Superblock.Bytes, page);
-            if (read != Errno.None) { return new Raid1Found(null, $"it cannot be read ({read})"); }
-            Raid1Superblock? found = Raid1Superblock.Read(page.Span, copy, bdev, out string? wrong);
+            Raid1Superblock? found = Raid1Superblock.Read(pages.Span.Slice(copy * Raid1Superblock.Bytes, Raid1Superblock.Bytes), copy, bdev, out string? wrong);
             if (found is not null && (newest is null || found.Sequence > newest.Sequence)) { newest = found; }
             problem ??= wrong;
         }

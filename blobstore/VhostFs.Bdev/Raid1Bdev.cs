@@ -262,7 +262,8 @@ public sealed class Raid1Bdev : ComposedBdev
         if (errno is Errno.None or Errno.EFAULT) { return errno; }
         for (int i = 0; i < _legs.Length; i++)
         {
-            if (_legs[i] is not { IsInSync: true } other || other == leg) { continue; }
+            // One that is complete will do: where it differs, after a crash, nothing was answered.
+            if (_legs[i] is not { IsComplete: true } other || other == leg) { continue; }
             Errno found = await ReadFromAsync(other, offset, target, done, length);
             if (found is not (Errno.None or Errno.EFAULT)) { continue; }
             if (found == Errno.None) { Repair(leg, offset, length); }

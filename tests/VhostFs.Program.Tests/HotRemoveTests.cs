@@ -41,6 +41,7 @@ public sealed class HotRemoveTests : BlockRpcFixture
         (string, string, string) Slow(string below, string name) =>
             ("bdev_delay_create", $$"""{"base_bdev_name":"{{below}}","name":"{{name}}","avg_read_latency":9000000,"p99_read_latency":9000000,"avg_write_latency":0,"p99_write_latency":0}""", $"\"{name}\"");
         await PlayAsync(
+            ("bdev_set_options", """{"bdev_auto_examine":false}""", "true"), // or their reads would be waited for, too
             Malloc("M0"), Malloc("M1"), Slow("M0", "D0"), Slow("M1", "D1"),
             Malloc("M3"), Malloc("M4"),
             ("bdev_delay_create", """{"base_bdev_name":"M4","name":"D4","avg_read_latency":9000000,"p99_read_latency":9000000,"avg_write_latency":9000000,"p99_write_latency":9000000}""", "\"D4\""),

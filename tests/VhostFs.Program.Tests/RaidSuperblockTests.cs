@@ -102,6 +102,33 @@ public sealed class RaidSuperblockTests : BlockRpcFixture
         Assert.Contains("the superblock of an array on it is not used: its checksum does not match", LogText, StringComparison.Ordinal);
     }
 
+    /// <summary>A base that is younger than its array goes with it, and not before.</summary>
+    [Fact]
+    public async Task A_clean_end_leaves_every_base_complete()
+    {
+        using var files = new TemporaryDirectory();
+        (string, string, string) FileOf(int i) => ("bdev_aio_create", $$"""{"name":"F{{i}}","filename":"{{files[$"{i}.img"]}}","block_size":4096}""", "*");
+        foreach (int i in (int[])[0, 1])
+        {
+            await using FileStream file = File.Create(files[$"{i}.img"]);
+            file.SetLength(Blocks * 4096);
+        }
+        using (var first = new RpcTarget(files))
+        {
+            await first.PlayAsync(
+                FileOf(0), FileOf(1), ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["F0","F1"],"superblock":true}""", "true"),
+                ("bdev_aio_delete", """{"name":"F0"}""", "true"), FileOf(0));
+            while ((await first.ResultAsync("bdev_raid_get_bdevs", """{"category":"all"}"""))[0]!["process"] is not null) { await Task.Delay(1); }
+        }
+        using var second = new RpcTarget(files);
+        await second.PlayAsync(FileOf(1));
+        JsonNode waiting = (await second.ResultAsync("bdev_raid_get_bdevs", """{"category":"configuring"}"""))[0]!;
+        Assert.Equal((1, 2), (waiting["num_base_bdevs_discovered"]!.GetValue<int>(), waiting["num_base_bdevs_operational"]!.GetValue<int>()));
+        await second.PlayAsync(FileOf(0));
+        JsonNode array = (await second.ResultAsync("bdev_raid_get_bdevs", """{"category":"online"}"""))[0]!;
+        Assert.Equal((2, true), (array["num_base_bdevs_operational"]!.GetValue<int>(), array["process"] is null));
+    }
+
     private async Task CreateAsync()
     {
         foreach (int i in (int[])[0, 1])

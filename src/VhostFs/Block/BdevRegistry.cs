@@ -118,10 +118,10 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
 
     public static async Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => bdev.User is { } user ? await user.FindRefusalAsync(bdev) : null;
 
-    /// <summary>The end: what stands on something goes before it.</summary>
+    /// <summary>The end: what stands on something goes before it, also where that has come later. An array that lost its bases one by one would write down that they failed it.</summary>
     public async Task DisposeAsync()
     {
-        foreach (RegisteredBdev bdev in Enumerable.Reverse(_bdevs).Where(b => !b.IsBorrowed).ToArray()) { await RemoveAsync(bdev); }
+        foreach (RegisteredBdev bdev in _bdevs.Where(b => !b.IsBorrowed).OrderByDescending(b => b.Depth).ToArray()) { await RemoveAsync(bdev); }
     }
 
     private RegisteredBdev Borrow(IBdev bdev, Reactor.Reactor reactor)
