@@ -8,13 +8,11 @@ namespace VhostFs.Bdev;
 /// What makes it right: a piece is copied in its turn among the changes (<see cref="RangeTurns"/>). Changes of it that came before have ended when it is read, those that come later
 /// begin when it is written; and they go to the target, too. So what is written is what the other legs have, and nothing older is ever put over something newer.
 /// </remarks>
-internal sealed class Raid1Copier(Raid1Bdev array, Raid1Leg target) : IDisposable
+internal sealed class Raid1Copier(Raid1Bdev array, Raid1Leg target)
 {
     /// <summary>Of one piece: what a change may have to wait for.</summary>
-    public const int PieceBytes = 1 << 20;
+    public const int PieceBytes = Raid1MemoryPool.MostBytes;
 
-    private readonly NativeBuffer _buffer = new(PieceBytes);
-    private readonly IoVecList _vectors = new(1);
     private readonly RangeTurn _turn = new();
 
     /// <summary>The error was one of writing, not of reading.</summary>
@@ -28,25 +26,18 @@ internal sealed class Raid1Copier(Raid1Bdev array, Raid1Leg target) : IDisposabl
         return errno;
     }
 
-    public void Dispose()
-    {
-        _buffer.Dispose();
-        _vectors.Dispose();
-    }
-
     private async IoTask<Errno> CopyPieceAsync(long offset, int length)
     {
         await array.Turns.EnterAsync(_turn, offset, length);
-        _vectors.Clear();
-        _vectors.Add(_buffer.Slice(0, length));
-        Errno errno = await array.ReadAnyAsync(offset, _vectors.View(), except: target);
-        if (errno == Errno.None && !target.IsOut)
+        (Errno errno, Raid1Memory? memory) = await array.ReadAnyAsync(offset, length, except: target);
+        if (memory is not null && !target.IsOut)
         {
             // What is empty stays so: a thin file is not filled by being copied.
-            bool isEmpty = _buffer.Span[..length].IndexOfAnyExcept((byte)0) < 0;
-            errno = await (isEmpty ? target.ClearAsync(offset, length, mayUnmap: true) : target.WriteAsync(offset, _vectors.View()));
+            bool isEmpty = memory.Span.IndexOfAnyExcept((byte)0) < 0;
+            errno = await (isEmpty ? target.ClearAsync(offset, length, mayUnmap: true) : target.WriteAsync(offset, memory));
             IsTargetAtFault = errno != Errno.None;
         }
+        memory?.Release();
         array.Turns.Leave(_turn);
         return errno;
     }

@@ -42,7 +42,7 @@ sealed class BlockDaemon : IDisposable
         socket.Send(Encoding.UTF8.GetBytes($$"""{"id":1,"method":"{{method}}","params":{{parameters}}}"""));
         byte[] answer = new byte[65536];
         string text = Encoding.UTF8.GetString(answer, 0, socket.Receive(answer));
-        Assert.Contains("\"result\"", text, StringComparison.Ordinal);
+        Assert.True(text.Contains("\"result\"", StringComparison.Ordinal), $"{method} {parameters}\nanswers {text}\n{_process.Error}");
         return text;
     }
 

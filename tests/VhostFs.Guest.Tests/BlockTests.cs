@@ -66,8 +66,26 @@ public class BlockTests
         Verify(9, file);
     }
 
+    /// <summary>On a raid1, which each time is found again on its files, and must be the same on both in the end.</summary>
     [Fact]
-    public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_QEMU_10() => KillUnderWork(Guest.Trixie);
+    public void A_guest_at_work_on_a_raid1_goes_on_after_kill_9_of_the_daemon_on_QEMU_10()
+    {
+        using var daemon = new BlockDaemon();
+        const long metadata = 1 << 20;
+        for (int i = 0; i < 2; i++)
+        {
+            using (FileStream made = File.Create(daemon[$"{i}.img"])) { made.SetLength((32 << 20) + metadata); }
+            daemon.Make("bdev_aio_create", $$"""{"name":"F{{i}}","filename":"{{daemon[$"{i}.img"]}}","block_size":4096}""");
+        }
+        daemon.Call("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["F0","F1"],"superblock":true}""");
+        daemon.Make("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"R0"}""");
+        int last = KillUnderWork(daemon, Guest.Trixie);
+        while (daemon.Call("bdev_raid_get_bdevs", """{"category":"all"}""").Contains("\"process\"", StringComparison.Ordinal)) { Thread.Sleep(5); }
+        daemon.Stop();
+        Assert.True(Command.Run("cmp", [$"--ignore-initial={metadata}", daemon["0.img"], daemon["1.img"]]).ExitStatus == 0, "the copies differ");
+        Command.Run("dd", [$"if={daemon["1.img"]}", $"of={daemon["content"]}", $"bs={metadata}", "skip=1"]);
+        Verify(last, daemon["content"]);
+    }
 
     [Fact]
     public void A_guest_at_work_goes_on_after_kill_9_of_the_daemon_on_the_hosts_QEMU() => KillUnderWork([.. Guest.Bookworm, "--smp", "2", "--queues", "2"]);

@@ -12,6 +12,11 @@ static class Repository
         ? named
         : Path.Combine(Root, "src", "VhostFs", "bin", OwnOutput(), "vhostfs");
 
+    /// <summary>Where vm/prepare puts what it makes.</summary>
+    public static string Cache { get; } = Environment.GetEnvironmentVariable("VHOSTFS_CACHE") is { Length: > 0 } cache
+        ? cache
+        : Path.Combine(Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } above ? above : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"), "vhostfs");
+
     private static readonly Lazy<string> s_guestPrograms = new(BuildGuestPrograms);
 
     /// <summary>The folder with posix-checks and data-check, compiled once per test run.</summary>

@@ -37,21 +37,29 @@ public sealed class HotRemoveTests : BlockRpcFixture
     [Fact]
     public async Task A_disk_that_hangs_holds_up_its_own_deletion_and_nothing_else()
     {
-        // Two disks whose reads take nine seconds; a call waits for five of them, and its repetition for the rest.
+        // Disks whose reads take nine seconds; a call waits for five of them, and its repetition for the rest. Of a raid1 one base is like that: it alone is waited for.
         (string, string, string) Slow(string below, string name) =>
             ("bdev_delay_create", $$"""{"base_bdev_name":"{{below}}","name":"{{name}}","avg_read_latency":9000000,"p99_read_latency":9000000,"avg_write_latency":0,"p99_write_latency":0}""", $"\"{name}\"");
         await PlayAsync(
+            ("bdev_set_options", """{"bdev_auto_examine":false}""", "true"), // or their reads would be waited for, too
             Malloc("M0"), Malloc("M1"), Slow("M0", "D0"), Slow("M1", "D1"),
+            Malloc("M3"), Malloc("M4"),
+            ("bdev_delay_create", """{"base_bdev_name":"M4","name":"D4","avg_read_latency":9000000,"p99_read_latency":9000000,"avg_write_latency":9000000,"p99_write_latency":9000000}""", "\"D4\""),
+            ("bdev_raid_create", """{"name":"R","raid_level":"raid1","base_bdevs":["M3","D4"]}""", "true"),
+            ("vhost_create_blk_controller", """{"ctrlr":"r","dev_name":"R"}""", "true"),
             ("vhost_create_blk_controller", """{"ctrlr":"b","dev_name":"D0"}""", "true"),
             ("vhost_create_scsi_controller", """{"ctrlr":"s"}""", "true"),
             ("vhost_scsi_controller_add_target", """{"ctrlr":"s","scsi_target_num":0,"bdev_name":"D1"}""", "0"));
         using var disk = new BlkGuest(Files["sockets/b"]);
         using var target = new ScsiGuest(Files["sockets/s"]);
+        using var mirror = new BlkGuest(Files["sockets/r"]);
+        Task<byte> mirrorWrite = Task.Run(() => mirror.Write(0, [5, .. new byte[4095]]));
         Task<(byte Status, byte[] Data, uint Used)> read = Task.Run(() => disk.Read(0, 4096));
         Task<ScsiAnswer> targetRead = Task.Run(() => target.Read(0, 1, 4096));
+        while ((await SessionAsync("r"))["inflight_task_cnt"]!.GetValue<int>() == 0) { await Task.Delay(1); }
         while ((await SessionAsync("b"))["inflight_task_cnt"]!.GetValue<int>() == 0 || (await SessionAsync("s"))["inflight_task_cnt"]!.GetValue<int>() == 0) { await Task.Delay(1); }
         try { await RemoveAsync(); }
-        finally { await Task.WhenAll(read, targetRead); } // guests are not taken away under their requests
+        finally { await Task.WhenAll(read, targetRead, mirrorWrite); } // guests are not taken away under their requests
         Assert.Equal(0, (await read).Status);
         Assert.True((await targetRead).IsGood);
 
@@ -59,16 +67,25 @@ public sealed class HotRemoveTests : BlockRpcFixture
         {
             Task<JsonNode> deletion = CallAsync("bdev_malloc_delete", """{"name":"M0"}""");
             Task<JsonNode> removal = CallAsync("vhost_scsi_controller_remove_target", """{"ctrlr":"s","scsi_target_num":0}""");
+            Task<JsonNode> taken = CallAsync("bdev_raid_remove_base_bdev", """{"name":"D4"}""");
+            Assert.Equal(0, await mirrorWrite); // on the other base
+            for (int i = 0; i < 20; i++) { Assert.Equal((0, 5), (mirror.Flush(), mirror.Read(0, 4096).Data[0])); }
+            Assert.False(taken.IsCompleted); // the base is not free: it has the request still
             await PlayAsync(Malloc("M2"), ("bdev_malloc_delete", """{"name":"M2"}""", "true")); // others are served meanwhile
             Assert.False(deletion.IsCompleted || removal.IsCompleted);
-            Assert.Equal((-110, -32602), ((await deletion)["error"]!["code"]!.GetValue<int>(), (await removal)["error"]!["code"]!.GetValue<int>()));
+            Assert.Equal((-110, -32602, -110), (Code(await deletion), Code(await removal), Code(await taken)));
             await PlayAsync(
                 ("vhost_scsi_controller_add_target", """{"ctrlr":"s","scsi_target_num":0,"bdev_name":"M0"}""", Error(-32602, "File exists")), // it is there until it is free
                 ("bdev_malloc_delete", """{"name":"M0"}""", "true"),
                 ("vhost_scsi_controller_remove_target", """{"ctrlr":"s","scsi_target_num":0}""", "true"),
                 ("bdev_malloc_delete", """{"name":"M1"}""", "true"),
+                ("bdev_raid_remove_base_bdev", """{"name":"D4"}""", "true"),
+                ("bdev_malloc_delete", """{"name":"M4"}""", "true"),
+                ("bdev_malloc_delete", """{"name":"M3"}""", "true"),
                 ("bdev_get_bdevs", "{}", "[]"));
         }
+
+        static int Code(JsonNode answer) => answer["error"]!["code"]!.GetValue<int>();
     }
 
     [Fact]

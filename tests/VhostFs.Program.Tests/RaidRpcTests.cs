@@ -105,7 +105,9 @@ public sealed class RaidRpcTests : BlockRpcFixture
             ("bdev_raid_create", """{"name":"R0","raid_level":"raid0","strip_size_kb":2,"base_bdevs":["M0","M1"]}""", Failed(-22, "Invalid argument")),
             ("bdev_raid_create", """{"name":"R0","raid_level":"raid0","strip_size_kb":2147483648,"base_bdevs":["M0","M1"]}""", Failed(-22, "Invalid argument")),
             ("bdev_raid_create", """{"name":"R0","raid_level":"raid5f","strip_size_kb":4,"base_bdevs":["M0","M1"]}""", Failed(-22, "Invalid argument")),
-            ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["M0","M1"],"superblock":true}""", Failed(-95, "Operation not supported")),
+            ("bdev_raid_create", """{"name":"R0","raid_level":"raid0","strip_size_kb":4,"base_bdevs":["M0","M1"],"superblock":true}""", Failed(-95, "Operation not supported")),
+            ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["M0","M1"],"superblock":true}""", Failed(-22, "Invalid argument")), // no more than a superblock would fit
+            ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["M0"],"superblock":true}""", Failed(-22, "Invalid argument")),
             ("bdev_raid_create", """{"name":"M2","raid_level":"raid1","base_bdevs":["M0","M1"]}""", Failed(-17, "File exists", "M2")),
             ("bdev_raid_create", $$"""{"name":"{{new string('x', 64)}}","raid_level":"raid1","base_bdevs":["M0","M1"]}""", Failed(-22, "Invalid argument", new string('x', 64))),
             ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["M0",""]}""", Error(-22, "The base bdev name cannot be empty: Invalid argument")),

@@ -226,7 +226,7 @@ public sealed class Raid1BdevTests : IDisposable
                 IoTask<bool> work = isColliding ? model.CollideAsync(8, 2000) : model.RunAsync(8, 2000);
                 await _reactor.DelayAsync(5000);
                 await raid.RemoveAsync(removed);
-                Assert.Equal(Errno.None, raid.StartRebuild(1, target));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target));
                 long before = 0;
                 while (raid.RebuiltBytes is var now && now >= 0)
                 {
@@ -264,7 +264,7 @@ public sealed class Raid1BdevTests : IDisposable
             Run(async () =>
             {
                 await raid.RemoveAsync(_last);
-                Assert.Equal(Errno.None, raid.StartRebuild(1, target));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target));
                 await model.CollideAsync(2, 10);
                 while (raid.RebuiltBytes >= 0) { await _reactor.DelayAsync(100); }
                 if (error.InjectedErrors > 0)
@@ -299,12 +299,12 @@ public sealed class Raid1BdevTests : IDisposable
             {
                 await raid.RemoveAsync(_last);
                 error.Inject(new BdevFault(kind, Errno.EIO));
-                Assert.Equal(Errno.None, raid.StartRebuild(1, target));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target));
                 if (kind == BdevOperations.Write) { Assert.Equal(Errno.EIO, (await raid.WriteAsync(0, _block.View())).Errno); }
                 while (raid.RebuiltBytes >= 0) { await _reactor.DelayAsync(100); }
                 Assert.True(raid.IsLast(error));
                 await raid.RemoveAsync(target);
-                Assert.Equal(Errno.None, raid.StartRebuild(1, target)); // and once more, without the error
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target)); // and once more, without the error
                 while (raid.RebuiltBytes >= 0) { await _reactor.DelayAsync(100); }
                 Assert.False(raid.IsLast(error));
                 return true;
@@ -328,7 +328,7 @@ public sealed class Raid1BdevTests : IDisposable
             Run(async () =>
             {
                 await raid.RemoveAsync(_last);
-                Assert.Equal(Errno.None, raid.StartRebuild(2, legs[2]));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(2, legs[2]));
                 IoTask<bool> work = model.CollideAsync(4, 50);
                 await _reactor.DelayAsync(new Random(seed).Next(8000));
                 WatchedBdev removed = legs[seed % 2 == 0 ? 0 : 2];
@@ -353,7 +353,7 @@ public sealed class Raid1BdevTests : IDisposable
         Run(async () =>
         {
             await raid.RemoveAsync(_last);
-            Assert.Equal(Errno.None, raid.StartRebuild(1, target));
+            Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target));
             await _reactor.DelayAsync(700);
             await raid.StopAsync();
             target.SayGone();
@@ -378,7 +378,7 @@ public sealed class Raid1BdevTests : IDisposable
                 await model.RunAsync(4, 20);
                 Assert.Equal(Errno.None, await raid.FlushAsync());
                 await raid.RemoveAsync(_last);
-                Assert.Equal(Errno.None, raid.StartRebuild(1, target));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, target));
                 // The last that a rebuild does is a flush, which takes long here: what is written and flushed meanwhile counts, too.
                 while (raid.RebuiltBytes is >= 0 and < DiskBytes) { await _reactor.DelayAsync(10); }
                 await _reactor.DelayAsync(1000);
@@ -403,7 +403,7 @@ public sealed class Raid1BdevTests : IDisposable
         {
             await raid.WriteAsync((2 << 20) + 4096, _block.View());
             await raid.RemoveAsync(_last);
-            Assert.Equal(Errno.None, raid.StartRebuild(1, second));
+            Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, second));
             while (raid.RebuiltBytes >= 0) { await _reactor.DelayAsync(100); }
             return true;
         });
@@ -458,7 +458,7 @@ public sealed class Raid1BdevTests : IDisposable
                 await home.DelayAsync(5_000_000);
                 await raid.RemoveAsync(remote);
                 slow.SayGone();
-                Assert.Equal(Errno.None, raid.StartRebuild(1, new RemoteBdev(target, home, away)));
+                Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, new RemoteBdev(target, home, away)));
                 while (raid.RebuiltBytes >= 0) { await home.DelayAsync(100_000); }
                 model.IsStopping = true;
                 await work;
@@ -468,6 +468,79 @@ public sealed class Raid1BdevTests : IDisposable
             });
             AssertEqual(here, next);
         }
+    }
+
+    [Fact]
+    public void A_leg_that_hangs_is_taken_out_and_all_requests_go_on_with_the_other()
+    {
+        using MallocBdev good = Disk(), hanging = Disk();
+        var late = new DelayBdev(new StuckBdev(hanging, _reactor), _reactor);
+        using Raid1Bdev raid = Make(Slow(good, 1), late);
+        using var own = new NativeBuffer(4096);
+        using var list = new IoVecList(1);
+        list.Add(own.Vec);
+        own.Span.Fill(1);
+        Run(async () =>
+        {
+            // Some of each that the leg never answers: of the reads every second one.
+            var answers = new List<IoTask<IoResult>> { raid.WriteAsync(0, list.View()), raid.WriteAsync(0, _block.View()) };
+            for (int i = 0; i < 4; i++) { answers.Add(raid.ReadAsync(8192, _block.View())); }
+            IoTask<Errno> flush = raid.FlushAsync(), unmap = raid.UnmapAsync(1 << 20, 4096);
+            await _reactor.DelayAsync(100_000);
+            Assert.False(answers[0].IsCompleted || answers[1].IsCompleted || flush.IsCompleted || unmap.IsCompleted);
+            IoTask<bool> removal = raid.RemoveAsync(late);
+            foreach (IoTask<IoResult> answer in answers) { Assert.Equal(4096, (await answer).Value); }
+            Assert.Equal((Errno.None, Errno.None), (await flush, await unmap));
+            own.Span.Fill(2); // the requester's again: what the leg does with its request does not touch it, and is not touched
+            for (int i = 0; i < 100; i++) { Assert.Equal(4096, (await raid.WriteAsync(4096 * (i % 9), _block.View())).Value); }
+            Assert.Equal(4096, (await raid.ReadAsync(0, _block.View())).Value);
+            Assert.False(removal.IsCompleted); // it is used until it has answered
+            StuckBdev.Release(late);
+            Assert.True(await removal);
+            Assert.Equal(Errno.None, await raid.StartRebuildAsync(1, late));
+            while (raid.RebuiltBytes >= 0) { await _reactor.DelayAsync(100); }
+            return true;
+        });
+        Assert.Empty(_lost);
+        Assert.All(own.Span.ToArray(), value => Assert.Equal(2, value));
+        AssertEqual(good, hanging);
+    }
+
+    [Fact]
+    public void Memory_for_requests_is_bounded_and_whoever_waits_for_it_goes_on()
+    {
+        MallocBdev[] disks = [Disk(), Disk()];
+        var slow = new DelayBdev(disks[0], _reactor) { WriteDelayNs = 1000 };
+        using Raid1Bdev raid = Make(slow, disks[1]);
+        using var whole = new IoVecList(2);
+        for (int i = 0; i < 3; i++) { whole.Add(_buffer.Vec); }
+        Run(async () =>
+        {
+            var writes = new List<IoTask<IoResult>>();
+            for (int i = 0; i < 100; i++) { writes.Add(raid.WriteAsync(0, whole.View())); } // 300 MiB under way
+            foreach (IoTask<IoResult> write in writes) { Assert.Equal(DiskBytes, (await write).Value); }
+            return true;
+        });
+        AssertEqual(disks[0], disks[1]);
+    }
+
+    [Fact]
+    public void What_the_requester_changes_while_it_is_written_is_the_same_on_all_legs()
+    {
+        using MallocBdev first = Disk(), second = Disk();
+        using Raid1Bdev raid = Make(first, new LateBdev(second, _reactor, new Random(1)));
+        Run(async () =>
+        {
+            for (int i = 0; i < 50; i++)
+            {
+                _buffer.Span.Fill((byte)i);
+                IoTask<IoResult> write = raid.WriteAsync(i * 4096, _block.View());
+                _buffer.Span.Fill(255);
+                await write;
+            }
+            return true;
+        });
+        AssertEqual(first, second);
     }
 
     private IBdev _last = null!;

@@ -107,8 +107,8 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
             return true;
         });
 
-    /// <summary>What <see cref="BdevUser.QuiesceAsync"/> does, if there is a user.</summary>
-    public static Task QuiesceAsync(RegisteredBdev bdev) => bdev.User?.QuiesceAsync(bdev) ?? Task.CompletedTask;
+    /// <summary>What <see cref="BdevUser.QuiesceAsync"/> does, if there is a user; and nothing else is under way below it.</summary>
+    public static Task QuiesceAsync(RegisteredBdev bdev) => Task.WhenAll(bdev.User?.QuiesceAsync(bdev) ?? Task.CompletedTask, bdev.Quiesce?.Invoke() ?? Task.CompletedTask);
 
     /// <exception cref="RpcException">Somebody would not let go.</exception>
     public static async Task CheckDeletableAsync(RegisteredBdev bdev)
@@ -118,10 +118,10 @@ internal sealed class BdevRegistry(IReadOnlyList<Reactor.Reactor> reactors, Noti
 
     public static async Task<BdevUser?> FindRefusalAsync(RegisteredBdev bdev) => bdev.User is { } user ? await user.FindRefusalAsync(bdev) : null;
 
-    /// <summary>The end: what stands on something goes before it.</summary>
+    /// <summary>The end: what stands on something goes before it, also where that has come later. An array that lost its bases one by one would write down that they failed it.</summary>
     public async Task DisposeAsync()
     {
-        foreach (RegisteredBdev bdev in Enumerable.Reverse(_bdevs).Where(b => !b.IsBorrowed).ToArray()) { await RemoveAsync(bdev); }
+        foreach (RegisteredBdev bdev in _bdevs.Where(b => !b.IsBorrowed).OrderByDescending(b => b.Depth).ToArray()) { await RemoveAsync(bdev); }
     }
 
     private RegisteredBdev Borrow(IBdev bdev, Reactor.Reactor reactor)

@@ -34,6 +34,7 @@ internal sealed class BlockTarget
         _cryptoMethods = new CryptoMethods(_bdevs, _turn);
         _splitMethods = new SplitMethods(_bdevs, _turn);
         _raidMethods = new RaidMethods(_bdevs, _turn, log);
+        _bdevs.Examiners.Add(_raidMethods.ExamineAsync); // first: what is on an array is not on its bases
         _bdevs.Examiners.Add(new GptPartitions(_bdevs, log).ExamineAsync);
         _lvolMethods = new LvolMethods(_bdevs, _turn, nodeCaches, log);
         _controllers = new VhostControllers(reactors, _notifications, socketDirectory);

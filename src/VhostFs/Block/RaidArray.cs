@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using VhostFs.Bdev;
 using VhostFs.Linux;
 using VhostFs.Reactor;
+using VhostFs.Rpc;
 
 namespace VhostFs.Block;
 
@@ -21,19 +22,18 @@ internal sealed class RaidArray : BdevUser
     private readonly IBdev?[] _parts; // the bases as the array uses them: from its own reactor
     private readonly Task<bool>?[] _leaving; // of legs that are to be free
     private readonly long[] _blocks;
-    private string _rebuildTarget = "";
 
-    private RaidArray(BdevRegistry bdevs, RaidLevel level, string name, long stripBytes, IReadOnlyList<RegisteredBdev> bases)
+    private RaidArray(BdevRegistry bdevs, RaidLevel level, string name, long stripBytes, IReadOnlyList<RegisteredBdev?> bases, IReadOnlyList<IBdev?> parts)
         : base($"bdev {name}")
     {
         _bdevs = bdevs;
         Level = level;
         StripBytes = stripBytes;
         _slots = [.. bases];
-        _parts = [.. bases.Select(b => From(bases[0].Reactor, b))];
+        _parts = [.. parts];
         _leaving = new Task<bool>?[bases.Count];
         _blocks = new long[bases.Count];
-        Registered = null!; // MakeAsync
+        Registered = null!; // MakeAsync, StartAsync
     }
 
     public RaidLevel Level { get; }
@@ -43,26 +43,63 @@ internal sealed class RaidArray : BdevUser
 
     public RegisteredBdev Registered { get; private set; }
 
+    /// <summary>What its bases know it by. Empty: nothing is written on them.</summary>
+    public Guid Id { get; private init; }
+
+    public override bool IsFoundByExamination => HasSuperblock;
+
+    private bool HasSuperblock => Id != Guid.Empty;
+
     /// <summary>It goes, and its bases are free.</summary>
     public event Action<RaidArray>? Removed;
 
     private Raid1Bdev? Mirror => Registered.Bdev as Raid1Bdev;
 
+    private RegisteredBdev? RebuildTarget => Mirror?.RebuildTarget is { } part && FindSlot(part) is >= 0 and var slot ? _slots[slot] : null;
+
     /// <summary>On the reactor of the first base. What the bases must be has been looked at; they have no user.</summary>
-    public static async Task<RaidArray> MakeAsync(BdevRegistry bdevs, RaidLevel level, string name, Guid uuid, long stripBytes, IReadOnlyList<RegisteredBdev> bases)
+    public static async Task<RaidArray> MakeAsync(BdevRegistry bdevs, RaidLevel level, string name, Guid uuid, long stripBytes, IReadOnlyList<RegisteredBdev> bases, Action<RaidArray, Raid1Bdev> watch)
     {
-        var array = new RaidArray(bdevs, level, name, stripBytes, bases);
         Reactor.Reactor reactor = bases[0].Reactor;
+        var array = new RaidArray(bdevs, level, name, stripBytes, bases, [.. bases.Select(b => From(reactor, b))]);
         IBdev bdev = await reactor.InvokeAsync(() => new IoTask<IBdev>(array.Make(name, reactor)));
-        array.Registered = new RegisteredBdev(BdevModule.Raid, bdev, reactor, uuid)
-        {
-            Details = () => Task.FromResult<object>(new Dictionary<string, object> { ["raid"] = array.Describe() }),
-            Stop = array.StopAsync,
-            Saved = array.Save,
-            Members = () => array._slots.OfType<RegisteredBdev>(),
-        };
-        foreach (RegisteredBdev below in bases) { below.User = array; }
+        if (bdev is Raid1Bdev mirror) { watch(array, mirror); }
+        array.Register(bdev, reactor, uuid);
         return array;
+    }
+
+    /// <summary>A raid1 with superblocks, new or as it was found.</summary>
+    /// <param name="assembly">Makes one of bases, by slot, as they are used from the reactor.</param>
+    /// <param name="watch">Is told of it before it runs.</param>
+    /// <exception cref="RpcException">It cannot be read or written.</exception>
+    public static async Task<RaidArray> StartAsync(BdevRegistry bdevs, IReadOnlyList<RegisteredBdev?> bases, Func<IReadOnlyList<IBdev?>, Raid1Assembly> assembly, Action<RaidArray, Raid1Bdev> watch)
+    {
+        Reactor.Reactor reactor = bases.First(b => b is not null)!.Reactor;
+        IBdev?[] parts = [.. bases.Select(b => b is null ? null : From(reactor, b))];
+        Raid1Assembly made = assembly(parts);
+        var array = new RaidArray(bdevs, RaidLevel.Raid1, made.Superblock.Name, 0, bases, parts) { Id = made.Superblock.Array };
+        (Raid1Bdev? bdev, Errno errno) = await reactor.InvokeAsync(async () =>
+        {
+            Errno loaded = made.IsNew ? Errno.None : await made.LoadAsync();
+            return loaded == Errno.None ? await Raid1Bdev.StartAsync(made, reactor, mirror => watch(array, mirror)) : (null, loaded);
+        });
+        if (bdev is null) { throw RpcException.Of(errno, "what is on its bases about it cannot be read or written"); }
+        Array.Fill(array._blocks, bdev.SizeBytes / bdev.BlockSize);
+        array.Register(bdev, reactor, made.Superblock.Uuid);
+        return array;
+    }
+
+    private void Register(IBdev bdev, Reactor.Reactor reactor, Guid uuid)
+    {
+        Registered = new RegisteredBdev(BdevModule.Raid, bdev, reactor, uuid)
+        {
+            Details = () => Task.FromResult<object>(new Dictionary<string, object> { ["raid"] = Describe() }),
+            Quiesce = () => Mirror is { } mirror ? reactor.InvokeAsync(mirror.LeftQuietAsync) : Task.CompletedTask,
+            Stop = StopAsync,
+            Saved = HasSuperblock ? null : Save, // examination of its bases finds it
+            Members = () => _slots.OfType<RegisteredBdev>(),
+        };
+        foreach (RegisteredBdev below in _slots.OfType<RegisteredBdev>()) { below.User = this; }
     }
 
     private string LevelName => Level switch { RaidLevel.Concat => "concat", RaidLevel.Raid0 => "raid0", _ => "raid1" };
@@ -85,7 +122,7 @@ internal sealed class RaidArray : BdevUser
             ["strip_size_kb"] = StripBytes / 1024,
             ["state"] = "online",
             ["raid_level"] = LevelName,
-            ["superblock"] = false,
+            ["superblock"] = HasSuperblock,
             ["num_base_bdevs"] = _slots.Length,
             ["num_base_bdevs_discovered"] = present,
             ["num_base_bdevs_operational"] = present,
@@ -95,7 +132,7 @@ internal sealed class RaidArray : BdevUser
             shown["process"] = new Dictionary<string, object>
             {
                 ["type"] = "rebuild",
-                ["target"] = _rebuildTarget,
+                ["target"] = RebuildTarget?.Name ?? "",
                 ["progress"] = new Dictionary<string, object> { ["blocks"] = bytes / Registered.Bdev.BlockSize, ["percent"] = (int)(bytes * 100.0 / Registered.Bdev.SizeBytes) },
             };
         }
@@ -104,7 +141,7 @@ internal sealed class RaidArray : BdevUser
             ["name"] = slot?.Name,
             ["uuid"] = slot?.Uuid ?? Guid.Empty.ToString(),
             ["is_configured"] = slot is not null,
-            ["data_offset"] = 0,
+            ["data_offset"] = HasSuperblock ? Raid1Superblock.DataOffset / Registered.Bdev.BlockSize : 0,
             ["data_size"] = _blocks[i],
         }).ToArray();
         return shown;
@@ -113,25 +150,31 @@ internal sealed class RaidArray : BdevUser
     /// <summary>The call that makes it again, of what is equal in it: a base that is out, or still being rebuilt, would come back as if it were not. Of too few bases it fails, as it should.</summary>
     private JsonObject Save()
     {
-        bool isRebuilding = Mirror?.RebuiltBytes >= 0;
-        string[] bases = [.. _slots.Where(slot => slot is not null && !(isRebuilding && slot.Name == _rebuildTarget)).Select(slot => slot!.Name)];
+        RegisteredBdev? rebuilding = RebuildTarget;
+        string[] bases = [.. _slots.Where(slot => slot is not null && slot != rebuilding).Select(slot => slot!.Name)];
         var parameters = new JsonObject { ["name"] = Registered.Name, ["raid_level"] = LevelName, ["base_bdevs"] = new JsonArray([.. bases.Select(name => JsonValue.Create(name))]), ["uuid"] = Registered.Uuid };
         if (StripBytes > 0) { parameters["strip_size_kb"] = StripBytes / 1024; }
         return SavedCall.Of("bdev_raid_create", parameters);
     }
 
-    /// <summary>A rebuild begins. EINVAL: no slot is free, or the bdev does not fit; EPERM: another rebuild is under way.</summary>
+    /// <summary>A rebuild begins; of a base that was there before, of what it lacks. EINVAL: no slot is free, or the bdev does not fit; EPERM: another rebuild is under way.</summary>
     public async Task<Errno> AddAsync(RegisteredBdev below)
     {
-        int slot = Array.IndexOf(_slots, null);
-        if (Mirror is not { } mirror || slot < 0 || !mirror.Fits(below.Bdev)) { return Errno.EINVAL; }
+        if (Mirror is not { } mirror || !mirror.Fits(below.Bdev)) { return Errno.EINVAL; }
+        Raid1Superblock? found = HasSuperblock ? (await below.Reactor.InvokeAsync(() => Raid1Assembly.FindAsync(below.Bdev))).Superblock : null;
+        int slot = await FindSlotAsync(found) ?? Array.IndexOf(_slots, null);
+        if (slot < 0 || _slots[slot] is not null) { return Errno.EINVAL; }
         IBdev part = From(Registered.Reactor, below);
-        Errno started = await Registered.Reactor.InvokeAsync(() => new IoTask<Errno>(mirror.StartRebuild(slot, part)));
+        Errno started = await Registered.Reactor.InvokeAsync(() => mirror.StartRebuildAsync(slot, part, found));
         if (started != Errno.None) { return Errno.EPERM; }
-        (_slots[slot], _parts[slot], _rebuildTarget) = (below, part, below.Name);
+        (_slots[slot], _parts[slot]) = (below, part);
         below.User = this;
         return Errno.None;
     }
+
+    /// <summary>Where a base was that has come back and lacks only what was written since; null: nowhere.</summary>
+    public Task<int?> FindSlotAsync(Raid1Superblock? found) =>
+        Mirror is { } mirror && found is not null ? Registered.Reactor.InvokeAsync(() => new IoTask<int?>(mirror.SlotOf(found))) : Task.FromResult<int?>(null);
 
     /// <summary>The base in this slot failed and is out: it is free once nothing touches it any more.</summary>
     public async Task ForgetAsync(IBdev part)

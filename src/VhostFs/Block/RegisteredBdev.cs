@@ -45,6 +45,9 @@ internal sealed class RegisteredBdev(string module, IBdev bdev, Reactor.Reactor 
     /// <summary>The call that makes it again as it is now (<see cref="SavedCall"/>). Null: it comes by itself (from a configuration file, or it is found on another bdev).</summary>
     public Func<JsonObject>? Saved { get; set; }
 
+    /// <summary>Completes when nothing is under way below it that none of its users waits for. Null: there is no such thing.</summary>
+    public Func<Task>? Quiesce { get; init; }
+
     /// <summary>What it does of itself, in the background, is ended before it goes.</summary>
     public Func<Task>? Stop { get; init; }
 

@@ -1,10 +1,9 @@
 using VhostFs.Linux;
-using VhostFs.Reactor;
 
-namespace VhostFs.Blobstore;
+namespace VhostFs.Reactor;
 
 /// <summary>Operations that wait for one event; each await takes a pooled waiter. All waiters go on, in order, when it happens.</summary>
-internal sealed class WaitQueue
+public sealed class WaitQueue
 {
     private Waiter? _first;
     private Waiter? _last;
