@@ -87,7 +87,7 @@ public sealed class DamagedCopyTests : VolumeFixture
             Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
             await PutAsync(volume, 1, 10);
             Assert.Equal(Errno.None, await volume.CloseAsync());
-            long at = (long)(volume.Record.Anchor.RingFirst + 77) * BlobData.BlockBytes;
+            long at = (long)(volume.Record.Anchor.RingFirst + 7) * BlobData.BlockBytes;
             bdev.Inject(new BdevFault(BdevOperations.Read, Errno.EIO, 0, BdevFault.Always) { FirstByte = at, LimitByte = at + 1 });
             volume = Value(await pool.OpenVolumeAsync("v"));
             Assert.Equal(1, await GetAsync(volume, 1));
@@ -99,6 +99,33 @@ public sealed class DamagedCopyTests : VolumeFixture
             volume = Value(await pool.OpenVolumeAsync("v"));
             Assert.Equal(1, await GetAsync(volume, 2));
             Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
+    /// <summary>A device that loses headers it had flushed gives itself away by its log, of which only the start is read after a clean close.</summary>
+    [Fact]
+    public void A_clean_header_is_not_believed_when_the_log_knows_of_a_later_life()
+    {
+        Run(async () =>
+        {
+            Pool pool = await FormatAsync(Disk);
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            await PutAsync(volume, 1, 10);
+            Assert.Equal(Errno.None, await volume.CloseAsync());
+            Anchor anchor = volume.Record.Anchor;
+            byte[][] clean = [.. Enumerable.Range(0, 4).Select(slot => DiskBytes(anchor.HeaderSlot(slot)).ToArray())];
+            volume = Value(await pool.OpenVolumeAsync("v"));
+            Assert.Equal(1, await GetAsync(volume, 1));
+            for (ulong i = 2; i < 4; i++)
+            {
+                await PutAsync(volume, i, 10);
+                Assert.Equal(Errno.None, await volume.SyncAsync());
+            }
+
+            pool = await ReopenAfterCrashAsync(Disk);
+            for (int slot = 0; slot < clean.Length; slot++) { clean[slot].CopyTo(DiskBytes(anchor.HeaderSlot(slot))); }
+            Assert.Contains("the device lost acknowledged data", (await pool.OpenVolumeAsync("v")).Error);
             return 0;
         });
     }
