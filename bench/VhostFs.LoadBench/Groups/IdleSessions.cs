@@ -1,5 +1,6 @@
 using VhostFs.LoadBench.Load;
 using VhostFs.LoadBench.Matrix;
+using VhostFs.LoadBench.Measure;
 
 namespace VhostFs.LoadBench.Groups;
 
@@ -28,13 +29,16 @@ internal static class IdleSessions
 
     private static SessionMemory Measure(Rig rig, Server server)
     {
+        var meter = new Meter(server: null);
         server.Start();
         var guests = new List<GuestSession>();
         try
         {
             foreach (string socket in server.Sockets) { guests.Add(new GuestSession(socket)); }
             Thread.Sleep(rig.Options.Settles);
-            var memory = new SessionMemory(guests.Count, server.Running.Memory.Own / 1024.0);
+            ServerProcess running = server.Running;
+            rig.Results.Add(meter.Stop(running));
+            var memory = new SessionMemory(guests.Count, running.Memory.Own / 1024.0);
             rig.Results.Say($"{server.Name,-20} {memory.Sessions} idle sessions: {memory.Mib:0.0} MiB");
             return memory;
         }

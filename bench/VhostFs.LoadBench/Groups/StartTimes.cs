@@ -2,6 +2,7 @@ using System.Diagnostics;
 using VhostFs.GuestDriver;
 using VhostFs.LoadBench.Load;
 using VhostFs.LoadBench.Matrix;
+using VhostFs.LoadBench.Measure;
 
 namespace VhostFs.LoadBench.Groups;
 
@@ -40,13 +41,19 @@ internal static class StartTimes
 
     private static void Measure(Rig rig, Server server, string what)
     {
+        var meter = new Meter(server: null);
         long start = Stopwatch.GetTimestamp();
         server.Start();
         FrontEnd frontEnd = FrontEnd.Connect(server.Socket, new GuestRam(GuestSession.RamBytes));
         frontEnd.AskFeatures();
         double featuresMs = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
-        using (new GuestSession(frontEnd)) { rig.Results.Add(server, $"{what}: start until GET_FEATURES is answered", " ms", featuresMs); }
-        rig.Results.Add(server, $"{what}: until INIT and a GETATTR are", " ms", Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+        using (new GuestSession(frontEnd))
+        {
+            double answeredMs = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+            rig.Results.Add(meter.Stop(server.Running));
+            rig.Results.Add(server, $"{what}: start until GET_FEATURES is answered", " ms", featuresMs);
+            rig.Results.Add(server, $"{what}: until INIT and a GETATTR are", " ms", answeredMs);
+        }
         server.End();
     }
 }

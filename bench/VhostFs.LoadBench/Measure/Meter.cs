@@ -11,23 +11,27 @@ internal readonly record struct Spent(double Seconds, double ServerSeconds, doub
 /// <summary>Clocks read before a measurement, and again behind it.</summary>
 internal sealed class Meter
 {
-    private readonly ServerProcess _server;
+    private readonly ServerProcess? _server;
     private readonly MachineTime _machine;
     private readonly long _frontEndNs, _serverNs, _startedAt;
 
-    public Meter(ServerProcess server)
+    /// <param name="server">Null: it is yet to be started.</param>
+    public Meter(ServerProcess? server)
     {
         _server = server;
         _machine = MachineTime.Now;
         _frontEndNs = Libc.ProcessorNs(Environment.ProcessId);
-        _serverNs = server.ProcessorNs;
+        _serverNs = server?.ProcessorNs ?? 0;
         _startedAt = Stopwatch.GetTimestamp();
     }
 
-    public Spent Stop()
+    public Spent Stop() => Stop(_server!);
+
+    /// <param name="server">That has been started meanwhile.</param>
+    public Spent Stop(ServerProcess server)
     {
         double seconds = Stopwatch.GetElapsedTime(_startedAt).TotalSeconds;
-        double serverSeconds = (_server.ProcessorNs - _serverNs) / 1e9;
+        double serverSeconds = (server.ProcessorNs - _serverNs) / 1e9;
         double frontEndSeconds = (Libc.ProcessorNs(Environment.ProcessId) - _frontEndNs) / 1e9;
         MachineTime machine = MachineTime.Now;
         double others = Math.Max(0, machine.Busy - _machine.Busy - serverSeconds - frontEndSeconds);
