@@ -33,6 +33,7 @@ internal sealed class QueueServer
     private bool _drainPosted;
     private bool _anyStarved;
     private bool _isMemoryLost;
+    private bool _hasWarned; // of queues that are not recorded
     private int _ringLimit;
 
     /// <param name="coalescing">Null: calls are not held back.</param>
@@ -327,8 +328,11 @@ internal sealed class QueueServer
         Errno started = ring.Queue.Start(ring.Size, addresses, ring.StartBase, Features, Inflight, ring.Index);
         if (started == Errno.None)
         {
-            bool isRecorded = Inflight is null || Inflight.Holds(ring.Index, ring.Size, (Features & VirtioFeatures.RingPacked) != 0);
-            if (!isRecorded) { Warn($"queue {ring.Index} does not fit into the area for what is in flight: if this process dies, the guest has to be started anew"); }
+            if (!_hasWarned && Inflight is { } area && !area.Holds(ring.Index, ring.Size, (Features & VirtioFeatures.RingPacked) != 0))
+            {
+                _hasWarned = true;
+                Warn($"queue {ring.Index} does not fit into the area for what is in flight: if this process dies, the guest has to be started anew");
+            }
             if (ring.Queue.HasUnsignalled) { ring.PostCall(); }
             ring.DeliverParked();
             return true;

@@ -265,9 +265,11 @@ internal sealed class VhostUserSession
     private async IoTask<Errno> GetVringBaseAsync(VringState state)
     {
         if (_queues.Ring(state.Index) is not { } ring) { return Refuse(Errno.EINVAL, $"no queue {state.Index}"); }
+        bool wasRunning = ring.Queue.IsRunning;
         uint @base = await _queues.StopAsync(ring);
         Errno answered = Answer(state.Index | ((ulong)@base << 32));
-        _queues.Inflight?.Forget(ring.Index); // not before: whoever is killed in between leaves the record or the answer
+        // Not before: whoever is killed in between leaves the record or the answer.
+        if (wasRunning && ring.Queue.HasReturnedAll) { _queues.Inflight?.Forget(ring.Index); }
         return answered;
     }
 

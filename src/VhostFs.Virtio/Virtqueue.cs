@@ -72,6 +72,9 @@ public sealed class Virtqueue
     /// <summary>How many they are.</summary>
     public int UnsignalledCount { get; private set; }
 
+    /// <summary>Everything that was taken, by this process or the one before, has gone back: at a stop nothing is recorded as in flight any more.</summary>
+    public bool HasReturnedAll => !IsBroken && InFlight == 0 && _leftTaken == _left.Length;
+
     /// <summary>The most descriptors of a chain.</summary>
     internal int HopLimit { get; private set; }
 

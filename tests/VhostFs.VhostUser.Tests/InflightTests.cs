@@ -166,7 +166,9 @@ public sealed class InflightTests : IDisposable
 
         using var second = new BlkDisk();
         using var after = new BlkGuest(second.Paths[0], before.FrontEnd.Features, queues: 0, ram: before.FrontEnd.Ram);
-        Restart(after, queue, description, area, queue is PackedDriverQueue ? known : queue.UsedIndex);
+        Assert.Equal(0UL, after.SetInflight(description, area));
+        after.FrontEnd.Start(queue, queue is PackedDriverQueue ? known : queue.UsedIndex, enable: false); // it knows what is left, and must not do it
+        after.FrontEnd.Start(queue, after.GetBase(0));
         FrontEnd.Poll(() => queue.UsedIndex == 4, "the three others");
         Assert.All(status, at => Assert.Equal(0, after.FrontEnd.Ram.At(at, 1)[0]));
         Assert.Equal([0, 2, 3, 4], Enumerable.Range(0, 4).Select(i => (int)second.Read(i * 512, 512)[0])); // the first is on the first disk
