@@ -60,6 +60,7 @@ public sealed class Raid1Assembly
             if (found is not null && (newest is null || found.Sequence > newest.Sequence)) { newest = found; }
             problem ??= wrong;
         }
+        if (newest is not null && (bdev.IsReadOnly || bdev.BufferAlignment > 1)) { return new Raid1Found(null, "no array could write to it"); }
         return new Raid1Found(newest, newest is null ? problem : null);
     }
 

@@ -75,9 +75,6 @@ public sealed class Raid1Bdev : ComposedBdev
     /// <summary>What the rebuild under way is for; null: there is none. From any thread.</summary>
     public IBdev? RebuildTarget => _rebuild is { Target: { IsOut: false } target } ? target.Bdev : null;
 
-    /// <summary>What is written down about it, as it is now; null: nothing is. On the reactor.</summary>
-    public Raid1Superblock? Superblock => _record?.Superblock;
-
     internal RangeTurns Turns { get; } = new();
 
     internal Raid1MemoryPool Memory { get; } = new();

@@ -171,8 +171,6 @@ internal sealed class Raid1Regions
         }
     }
 
-    public void MarkAll() => MarkAll(0, Count);
-
     private void MarkAll(int first, int limit)
     {
         for (int region = first; region < Math.Min(limit, Count); region++) { Mark(region); }

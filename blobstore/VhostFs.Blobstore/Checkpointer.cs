@@ -93,7 +93,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
         // ---- images in place, only after their records are durable
         volume.HoldsFreedBlocks = _images.Count > 0;
-        volume.Log.Pace(_usedAtFreeze, 0);
+        volume.Log.BeginPace(_usedAtFreeze);
         _writes.LimitTo(CalmParallel);
         Errno result = await volume.WrittenAsync(checkpointLsn);
         if (result == Errno.None && _images.Count > 0)

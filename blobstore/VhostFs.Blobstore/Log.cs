@@ -146,14 +146,16 @@ internal sealed class Log : IDisposable
         return new LogTail(_open.IsEmpty ? LastLsn + 1 : _open.FirstLsn, _head, _previousCrc);
     }
 
+    /// <summary>A checkpoint begins. Nobody gets room of this, and nobody may: it can be in the middle of somebody's commit, and who goes on begins a change of his own at once.</summary>
+    public void BeginPace(int usedBlocks) => _pacedBlocks = PacedBlocks(usedBlocks, done: 0);
+
     /// <summary>
     /// A checkpoint that began with <paramref name="usedBlocks"/> in use has done this share of its work: the rest of the ring may fill as fast, no faster. So changes that come more quickly
     /// than their blocks get in place wait a little each, where they would all wait for the end of the checkpoint together.
     /// </summary>
     public void Pace(int usedBlocks, double done)
     {
-        int free = _ringBlocks - _maxBatchBlocks - usedBlocks;
-        _pacedBlocks = usedBlocks + (int)(free * (PaceHeadStart + ((1 - PaceHeadStart) * done)));
+        _pacedBlocks = PacedBlocks(usedBlocks, done);
         GiveRoom();
     }
 
@@ -195,6 +197,9 @@ internal sealed class Log : IDisposable
 
     /// <summary>The one before it is sealed by now: it is named by its checksum.</summary>
     private void BeginBatch(ulong firstLsn) => _open.Begin(new LogBatchIdentity(Uuid, Epoch, firstLsn, _previousCrc), _inFlight is null or { IsStaged: true }, _buffers);
+
+    private int PacedBlocks(int usedBlocks, double done) =>
+        usedBlocks + (int)((_ringBlocks - _maxBatchBlocks - usedBlocks) * (PaceHeadStart + ((1 - PaceHeadStart) * done)));
 
     /// <summary>Who goes on takes its room at once, so the next one sees what is left.</summary>
     private void GiveRoom()

@@ -88,7 +88,11 @@ public sealed class RaidSuperblockTests : BlockRpcFixture
             ("bdev_raid_create", """{"name":"R1","raid_level":"raid1","base_bdevs":["F0","F1"],"superblock":true}""", Error(-17, "Failed to create RAID bdev R1: File exists")),
             ("bdev_raid_create", """{"name":"R0","raid_level":"raid1","base_bdevs":["F1","F0"],"superblock":true}""", "true"), // the order is that of the superblocks
             ("bdev_raid_delete", """{"name":"R0"}""", "true"),
+            ("bdev_aio_delete", """{"name":"F0"}""", "true"),
+            ("bdev_aio_create", $$"""{"name":"F0","filename":"{{Files["0.img"]}}","block_size":4096,"readonly":true}""", "\"F0\""),
+            ("bdev_raid_get_bdevs", """{"category":"all"}""", "[]"),
             ("bdev_aio_delete", """{"name":"F0"}""", "true"));
+        Assert.Contains("no array could write to it", LogText, StringComparison.Ordinal);
         Assert.Contains("zeroes in its first 8 KiB make it free", LogText, StringComparison.Ordinal);
         using (FileStream file = File.OpenWrite(Files["0.img"]))
         {
