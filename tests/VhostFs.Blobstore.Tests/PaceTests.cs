@@ -31,6 +31,43 @@ public sealed class PaceTests : VolumeFixture
         Assert.InRange(load.MostInPlace, 1, 4);
     }
 
+    /// <summary>The log fills in bursts that are large for its ring: who waits for the next batch finds it half full.</summary>
+    [Theory]
+    [InlineData(7, 20_000)]
+    [InlineData(15, 100_000)]
+    [InlineData(1, 50_000)]
+    public void A_checkpoint_that_begins_within_a_commit_lets_nobody_begin_another_change(int seed, long delayNs) => Run(async () =>
+    {
+        var random = new Random(seed);
+        var bdev = new DelayBdev(Disk, Reactor);
+        Pool formatted = await FormatAsync(bdev);
+        Assert.Equal(Errno.None, await formatted.CloseAsync());
+        Pool pool = Value(await Pool.OpenAsync(bdev, new PoolOptions { Report = Reports.Add, LogMemory = new ProcessLogMemory() }));
+        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions { LogBytes = 1 << 20 }));
+        bdev.WriteDelayNs = bdev.FlushDelayNs = delayNs;
+        bdev.Jitter = _ => random.Next(200_000);
+        var tasks = new IoTask<int>[8];
+        for (int i = 0; i < tasks.Length; i++) { tasks[i] = WorkAsync(); }
+        for (int i = 0; i < tasks.Length; i++) { await tasks[i]; }
+        Assert.InRange(volume.Statistics.Checkpoints, 2, 2000);
+        Assert.Equal(Errno.None, await pool.CloseAsync());
+        Assert.Empty(Reports);
+        return 0;
+
+        async IoTask<int> WorkAsync()
+        {
+            using var content = new NativeBuffer(BlobData.BlockBytes);
+            using var source = new IoVecList();
+            source.Add(content.Vec);
+            for (int i = 0; i < 1000; i++)
+            {
+                Assert.Equal(Errno.None, await TryWriteAsync(volume, random.NextInt64(256) * BlobData.BlockBytes, source.View()));
+                if (random.Next(12) == 0) { await Reactor.DelayAsync(random.Next(3_000_000)); }
+            }
+            return 0;
+        }
+    });
+
     /// <summary>Writers that overwrite blocks of a file, each one block at a time, never two neighbours: no two share a write.</summary>
     private Load Write(int writers, int writesEach, long logWriteNs)
     {
