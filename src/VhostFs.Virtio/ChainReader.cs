@@ -5,22 +5,15 @@ namespace VhostFs.Virtio;
 
 /// <summary>Turns the descriptors of one chain into segments of our memory; which they are the ring knows.</summary>
 /// <remarks>Invariants: what comes in are copies; bytes are bounded; one level of indirection; device-readable before device-writable (virtio 1.2, 2.7.4-2.7.5
-/// and 2.8.6-2.8.8). Neighbouring segments are joined, so that pages in a row are one segment.</remarks>
-internal sealed unsafe class ChainReader(GuestMemory memory)
+/// and 2.8.6-2.8.8). Neighbouring segments are joined, so that pages in a row are one segment. It lives on the stack while one chain is read.</remarks>
+internal unsafe ref struct ChainReader(GuestMemory memory, IoVecList readable, IoVecList writable)
 {
-    private IoVecList _target = null!;
-    private IoVecList _writable = null!;
-    private int _leftBytes;
+    private readonly GuestMemory _memory = memory;
+    private readonly IoVecList _writable = writable;
+    private IoVecList _target = readable;
+    private int _leftBytes = Virtqueue.MaxChainBytes;
     private nuint _pendingAddress;
     private int _pendingBytes;
-
-    public void Begin(IoVecList readable, IoVecList writable)
-    {
-        _target = readable;
-        _writable = writable;
-        _leftBytes = Virtqueue.MaxChainBytes;
-        _pendingBytes = 0;
-    }
 
     /// <summary>False: the chain is malformed and the lists hold garbage.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -48,7 +41,7 @@ internal sealed unsafe class ChainReader(GuestMemory memory)
     private bool Append(ulong address, int lengthBytes)
     {
         if (lengthBytes == 0) { return true; } // legal, and its address means nothing
-        byte* at = memory.FindGuest(address, (ulong)lengthBytes);
+        byte* at = _memory.FindGuest(address, (ulong)lengthBytes);
         if (at is null) { return AppendPieces(address, lengthBytes); }
         Join((nuint)at, lengthBytes);
         return true;
@@ -61,7 +54,7 @@ internal sealed unsafe class ChainReader(GuestMemory memory)
         if (address + (ulong)lengthBytes < address) { return false; }
         while (lengthBytes > 0)
         {
-            byte* at = memory.FindGuestRun(address, out ulong run);
+            byte* at = _memory.FindGuestRun(address, out ulong run);
             if (run == 0) { return false; }
             int piece = (int)Math.Min(run, (ulong)lengthBytes);
             Join((nuint)at, piece);

@@ -13,7 +13,6 @@ internal sealed unsafe class PackedRing(Virtqueue queue, GuestMemory memory)
     private const ushort StateFlags = DescriptorFlags.Available | DescriptorFlags.Used;
     private const ushort IndexMask = 0x7fff, WrapBit = 0x8000; // of positions in memory and in messages
 
-    private readonly ChainReader _reader = new(memory);
     private PackedInflight _record = PackedInflight.None;
     private PackedInflight _ownRecord = PackedInflight.None;
     private PackedChain[] _chains = []; // by buffer id
@@ -114,14 +113,14 @@ internal sealed unsafe class PackedRing(Virtqueue queue, GuestMemory memory)
         PackedChain chain = _chains[id];
         ushort entry = chain.First;
         if (!_record.TryRead(entry, out PackedDescriptor current, out entry)) { return false; }
-        _reader.Begin(readable, writable);
-        if ((current.Flags & DescriptorFlags.Indirect) != 0) { return chain.Count == 1 && _hasIndirect && ReadTable(current); }
+        var reader = new ChainReader(memory, readable, writable);
+        if ((current.Flags & DescriptorFlags.Indirect) != 0) { return chain.Count == 1 && _hasIndirect && ReadTable(reader, current); }
         for (int left = chain.Count; ; left--)
         {
-            if (!_reader.TryAdd(current.Address, current.Length, current.Flags)) { return false; }
+            if (!reader.TryAdd(current.Address, current.Length, current.Flags)) { return false; }
             if (left == 1)
             {
-                _reader.End();
+                reader.End();
                 return true;
             }
             if (!_record.TryRead(entry, out current, out entry)) { return false; }
@@ -186,14 +185,14 @@ internal sealed unsafe class PackedRing(Virtqueue queue, GuestMemory memory)
     }
 
     // Every entry of it is part of the chain; of their flags only WRITE means something (2.8.8), but a table in a table is somebody's mistake.
-    private bool ReadTable(PackedDescriptor descriptor)
+    private bool ReadTable(ChainReader reader, PackedDescriptor descriptor)
     {
         if (!DescriptorTable.TryOpen(memory, descriptor.Address, descriptor.Length, out DescriptorTable table) || table.Count > queue.HopLimit) { return false; }
         for (int i = 0; i < table.Count; i++)
         {
-            if (!table.TryRead(memory, i, out PackedDescriptor entry) || !_reader.TryAdd(entry.Address, entry.Length, entry.Flags)) { return false; }
+            if (!table.TryRead(memory, i, out PackedDescriptor entry) || !reader.TryAdd(entry.Address, entry.Length, entry.Flags)) { return false; }
         }
-        _reader.End();
+        reader.End();
         return true;
     }
 

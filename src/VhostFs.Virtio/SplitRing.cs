@@ -9,7 +9,6 @@ internal sealed unsafe class SplitRing(Virtqueue queue, GuestMemory memory)
     private const ushort UsedFlagNoNotify = 1, AvailFlagNoInterrupt = 1;
     private const int FlagsAt = 0, IndexAt = 2, EntriesAt = 4; // of both rings
 
-    private readonly ChainReader _reader = new(memory);
     private SplitInflight? _inflight;
     private DescriptorTable _table;
     private byte* _available;
@@ -92,10 +91,10 @@ internal sealed unsafe class SplitRing(Virtqueue queue, GuestMemory memory)
     public bool ReadChain(ushort head, IoVecList readable, IoVecList writable)
     {
         _table.TryRead(memory, head, out Descriptor first);
-        _reader.Begin(readable, writable);
-        if ((first.Flags & DescriptorFlags.Indirect) == 0) { return Walk(_table, first); }
+        var reader = new ChainReader(memory, readable, writable);
+        if ((first.Flags & DescriptorFlags.Indirect) == 0) { return Walk(reader, _table, first); }
         bool isTable = _hasIndirect && (first.Flags & DescriptorFlags.Next) == 0;
-        return isTable && DescriptorTable.TryOpen(memory, first.Address, first.Length, out DescriptorTable table) && table.TryRead(memory, 0, out first) && Walk(table, first);
+        return isTable && DescriptorTable.TryOpen(memory, first.Address, first.Length, out DescriptorTable table) && table.TryRead(memory, 0, out first) && Walk(reader, table, first);
     }
 
     public void Publish(ushort head, uint writtenBytes)
@@ -155,14 +154,14 @@ internal sealed unsafe class SplitRing(Virtqueue queue, GuestMemory memory)
         return true;
     }
 
-    private bool Walk(DescriptorTable table, Descriptor current)
+    private bool Walk(ChainReader reader, DescriptorTable table, Descriptor current)
     {
         for (int hop = 1; ; hop++)
         {
-            if (!_reader.TryAdd(current.Address, current.Length, current.Flags)) { return false; }
+            if (!reader.TryAdd(current.Address, current.Length, current.Flags)) { return false; }
             if ((current.Flags & DescriptorFlags.Next) == 0)
             {
-                _reader.End();
+                reader.End();
                 return true;
             }
             if (current.Next >= table.Count || hop >= queue.HopLimit || !table.TryRead(memory, current.Next, out current)) { return false; }
