@@ -29,6 +29,7 @@ internal sealed class Log : IDisposable
     private readonly IBdev _bdev;
     private readonly LogBuffers _buffers;
     private readonly Action<string> _fail;
+    private readonly Action _makeRoom;
     private readonly ulong _ringFirst;
     private readonly int _ringBlocks;
     private readonly int _maxBatchBlocks;
@@ -47,8 +48,11 @@ internal sealed class Log : IDisposable
     private bool _isScheduled;
     private bool _wantsMarker;
 
-    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, Action<string> fail)
+    /// <param name="fail">The log takes nothing any more, and why.</param>
+    /// <param name="makeRoom">Somebody waits for room.</param>
+    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, Action<string> fail, Action makeRoom)
     {
+        _makeRoom = makeRoom;
         _bdev = bdev;
         _buffers = buffers;
         _fail = fail;
@@ -257,6 +261,8 @@ internal sealed class Log : IDisposable
             _written += blocks;
             IoTask<IoResult> writing = _bdev.WriteAsync(offset, vecs);
             GiveRoom(); // in the batch that is open now
+            // Who waits for that one may have filled the ring with it, and the hole before a wrap, and goes on only when somebody empties it.
+            if (!Room.IsEmpty) { _makeRoom(); }
             IoResult written = await writing;
             _inFlight = null;
             if (written.IsError)

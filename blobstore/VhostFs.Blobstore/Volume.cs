@@ -240,7 +240,7 @@ public sealed class Volume
     }
 
     internal void StartLog(ulong lastLsn) =>
-        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, Fail) { NextInode = NextInode };
+        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, Fail, MakeRoomInLog) { NextInode = NextInode };
 
     internal Errno Touch(TreeKey key) => Tree.Touch(key);
 
@@ -381,7 +381,7 @@ public sealed class Volume
         {
             if (!isNext)
             {
-                if (Log.UsedBlocks > Log.RingBlocks / 3) { _checkpointer.Start(); }
+                MakeRoomInLog();
                 await Log.Room.WaitAsync();
                 isNext = Log.HasRoom;
                 continue;
@@ -399,6 +399,12 @@ public sealed class Volume
             isNext = Log.HasRoomForNext;
         }
         return Failed ? Errno.EIO : Errno.None;
+    }
+
+    /// <summary>Below a third, what is waited for is the next batch, or a checkpoint that is under way.</summary>
+    private void MakeRoomInLog()
+    {
+        if (Log.UsedBlocks > Log.RingBlocks / 3) { _checkpointer.Start(); }
     }
 
     private bool HasNodes(Admission admission) =>

@@ -68,6 +68,53 @@ public sealed class PaceTests : VolumeFixture
         }
     });
 
+    /// <summary>
+    /// The ring is a third full, which is no reason for a checkpoint; a batch fills up while another one is being written; and it does not fit before the end of the ring. Then the hole that it
+    /// leaves there fills the ring at a moment in which all wait for room, and nobody is left to begin one.
+    /// </summary>
+    [Fact]
+    public void A_ring_that_is_full_all_at_once_is_emptied_though_everybody_waits() => Run(async () =>
+    {
+        const int Writers = 24, WriteBytes = 7 * BlobData.BlockBytes;
+        var gate = new GateBdev(Disk);
+        Pool formatted = await FormatAsync(gate);
+        Assert.Equal(Errno.None, await formatted.CloseAsync());
+        Pool pool = Value(await Pool.OpenAsync(gate, new PoolOptions { Report = Reports.Add, LogMemory = new ProcessLogMemory() }));
+        Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions { LogBytes = 2 << 20 }));
+        using var content = new NativeBuffer(Writers * WriteBytes);
+        using var all = new IoVecList();
+        all.Add(content.Vec);
+        Assert.Equal(Errno.None, await TryWriteAsync(volume, 0, all.View()));
+        // Batches of one block each: through the half of the ring that ends with a checkpoint, and a third of it further.
+        for (long before = volume.Statistics.Checkpoints; volume.Statistics.Checkpoints == before || volume.Log.UsedBlocks < (volume.Log.RingBlocks / 3) - 4;)
+        {
+            await PutAsync(volume, 1, 10);
+            Assert.Equal(Errno.None, await volume.SyncAsync());
+        }
+        gate.Holds = BdevOperations.Write;
+        await PutAsync(volume, 1, 10);
+        await Reactor.DelayAsync(1_000_000); // its batch is under way
+        using var source = new IoVecList();
+        source.Add(content.Slice(0, WriteBytes));
+        int ended = 0;
+        for (int i = 0; i < Writers; i++) { WriteAsync(i).Detach(); }
+        Assert.InRange(ended, Writers / 2, Writers - 1);
+        gate.LetGo();
+        for (int waited = 0; ended < Writers; waited++)
+        {
+            Assert.True(waited < 100, "who waits for room waits for ever");
+            await Reactor.DelayAsync(100_000_000);
+        }
+        Assert.Equal(Errno.None, await pool.CloseAsync());
+        return 0;
+
+        async IoTask<int> WriteAsync(int writer)
+        {
+            Assert.Equal(Errno.None, await TryWriteAsync(volume, (long)writer * WriteBytes, source.View()));
+            return ++ended;
+        }
+    });
+
     /// <summary>Writers that overwrite blocks of a file, each one block at a time, never two neighbours: no two share a write.</summary>
     private Load Write(int writers, int writesEach, long logWriteNs)
     {
