@@ -71,7 +71,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         }
         _isRunning = false;
         _idle.CompleteAll(result);
-        if (!volume.Log.Room.IsEmpty) { Start(); } // who came meanwhile has filled the ring again
+        if (!volume.Log.Room.IsEmpty) { volume.MakeRoomInLog(); } // who came meanwhile may have filled the ring again
         return result;
     }
 

@@ -401,8 +401,8 @@ public sealed class Volume
         return Failed ? Errno.EIO : Errno.None;
     }
 
-    /// <summary>Below a third, what is waited for is the next batch, or a checkpoint that is under way.</summary>
-    private void MakeRoomInLog()
+    /// <summary>Somebody waits for room: a checkpoint, unless what he waits for is only the next batch, which below a third it is.</summary>
+    internal void MakeRoomInLog()
     {
         if (Log.UsedBlocks > Log.RingBlocks / 3) { _checkpointer.Start(); }
     }
