@@ -42,7 +42,7 @@ public sealed class CrashExplorerTests(ITestOutputHelper output)
     [Fact]
     public void What_two_operations_and_syncs_made_durable_is_there()
     {
-        var campaign = new AceCampaign(2, floor: 15_000);
+        var campaign = new AceCampaign(2, floor: 12_000);
         CampaignRun.ToFloor(campaign, output.WriteLine);
         output.WriteLine($"{campaign.StateCount} crash states");
     }

@@ -7,7 +7,7 @@ namespace VhostFs.Crash.Tests.Campaigns;
 
 /// <summary>Random lives of a pool on a recorded disk; every crash that could have happened, or a good sample; recovery; verdict.</summary>
 public sealed class CrashExplorerCampaign()
-    : Campaign("crash-explorer", "crash states", floor: 120_000, "clients on the engine's interface, power cut or killed anywhere: it opens, checks clean, and holds what was promised")
+    : Campaign("crash-explorer", "crash states", floor: 90_000, "clients on the engine's interface, power cut or killed anywhere: it opens, checks clean, and holds what was promised")
 {
     private const int StatesPerLife = 500;
     private static readonly CheckOptions s_raw = new() { VerifyBlobfs = false };

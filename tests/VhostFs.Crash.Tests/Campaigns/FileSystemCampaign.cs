@@ -7,7 +7,7 @@ namespace VhostFs.Crash.Tests.Campaigns;
 
 /// <summary>Long random lives of a file system on a recorded disk, crashed anywhere.</summary>
 public sealed class FileSystemCampaign()
-    : Campaign("crash-files", "crash states", floor: 40_000, "hundreds of file operations, power cut or killed anywhere: names, contents and attributes are what they were at or after the last sync")
+    : Campaign("crash-files", "crash states", floor: 30_000, "hundreds of file operations, power cut or killed anywhere: names, contents and attributes are what they were at or after the last sync")
 {
     private const int StatesPerLife = 800;
     private const int NextLifeOperations = 12;
