@@ -15,6 +15,7 @@ internal sealed class LogScan : IDisposable
 
     /// <summary>What is read of a ring that is known to be empty: several batches, were there a later life.</summary>
     private const int FirstBlocks = 64;
+
     private readonly NativeBuffer _ring;
     private readonly VolumeHeader _header;
     private readonly int _ringBlocks;
@@ -59,7 +60,8 @@ internal sealed class LogScan : IDisposable
     public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header, bool isKnownEmpty)
     {
         int blocks = isKnownEmpty ? Math.Min(FirstBlocks, anchor.RingBlocks) : anchor.RingBlocks;
-        NativeBuffer ring = NativeBuffer.Huge(blocks * BlockBytes); // after a crash of a thousand volumes, small pages would cost more than what they hold
+        // After a crash of a thousand volumes, small pages of whole rings would cost more than what they hold.
+        NativeBuffer ring = isKnownEmpty ? new NativeBuffer(blocks * BlockBytes) : NativeBuffer.Huge(blocks * BlockBytes);
         Errno read = await ReadRingAsync(bdev, anchor, ring);
         // After a clean close the log is empty: what it held does not matter, as long as the rest of it proves nothing else.
         if (read != Errno.None && (header.Flags & VolumeFlags.CleanlyClosed) != 0) { read = await ReadReadableAsync(bdev, anchor, ring); }

@@ -2,7 +2,7 @@ using VhostFs.Linux;
 
 namespace VhostFs.Reactor;
 
-/// <summary>Operations that wait for one event; each await takes a pooled waiter. All waiters go on, in order, when it happens.</summary>
+/// <summary>Operations that wait for one event; each await takes a pooled waiter. All go on when it happens, or as many as it suffices for; in order.</summary>
 public sealed class WaitQueue
 {
     private Waiter? _first;
