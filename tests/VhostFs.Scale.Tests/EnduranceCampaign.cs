@@ -13,6 +13,9 @@ public sealed class EnduranceCampaign() : Campaign("endurance", "requests", floo
     /// <summary>Caches fill and the collector breathes; what leaks by request or by session goes beyond it.</summary>
     private const long MaxGrowthKib = 48 << 10;
 
+    /// <summary>The kernel's workers of the rings and the pool's threads come and go with the machine's speed; a thread left behind by each session would be 200 in all.</summary>
+    private const int MaxThreadGrowth = 20;
+
     public override int MaxThreads => 1;
 
     public override TimeSpan Patience => TimeSpan.FromMinutes(30);
@@ -33,7 +36,7 @@ public sealed class EnduranceCampaign() : Campaign("endurance", "requests", floo
             for (int tenths = 0; daemon.DescriptorCount != descriptors && tenths < 100; tenths++) { Thread.Sleep(100); }
             (int descriptorsAfter, int threadsAfter, long memoryAfter) = (daemon.DescriptorCount, daemon.ThreadCount, daemon.PrivateKib);
             Measured = $"descriptors {descriptors} -> {descriptorsAfter}, threads {threads} -> {threadsAfter}, private memory {memory >> 10} -> {memoryAfter >> 10} MiB";
-            if (descriptorsAfter != descriptors || threadsAfter > threads + 2 || memoryAfter > memory + MaxGrowthKib) { throw new FindingException($"the process grows: {Measured}"); }
+            if (descriptorsAfter != descriptors || threadsAfter > threads + MaxThreadGrowth || memoryAfter > memory + MaxGrowthKib) { throw new FindingException($"the process grows: {Measured}"); }
 
             foreach (VolumeWorker worker in workers)
             {
