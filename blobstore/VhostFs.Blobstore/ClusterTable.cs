@@ -15,19 +15,20 @@ internal enum ClusterKind : byte
 /// <summary>Consecutive clusters.</summary>
 internal readonly record struct ClusterExtent(uint First, uint Count);
 
-/// <summary>Who owns which cluster: the ClusterRun items of volume 0, in memory.</summary>
+/// <summary>Who owns which cluster: the ClusterRun items of volume 0, and its own clusters, in memory.</summary>
 internal sealed class ClusterTable
 {
     public const int ValueBytes = 16;
-    private readonly ClusterKind[] _kind;
-    private readonly ulong[] _owner;
+    private ClusterKind[] _kind;
+    private ulong[] _owner;
     private uint _hint;
 
-    public ClusterTable(uint clusterCount)
+    public ClusterTable(PoolGeometry geometry)
     {
-        _kind = new ClusterKind[clusterCount];
-        _owner = new ulong[clusterCount];
-        FreeCount = clusterCount;
+        _kind = new ClusterKind[geometry.ClusterCount];
+        _owner = new ulong[geometry.ClusterCount];
+        FreeCount = geometry.ClusterCount;
+        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Set(extent, ClusterKind.Node, 0); }
     }
 
     public uint FreeCount { get; private set; }
@@ -64,6 +65,14 @@ internal sealed class ClusterTable
             _kind[i] = kind;
             _owner[i] = owner;
         }
+    }
+
+    /// <summary>More clusters behind the ones that there are; nobody has them.</summary>
+    public void Grow(uint clusterCount)
+    {
+        FreeCount += clusterCount - Count;
+        Array.Resize(ref _kind, (int)clusterCount);
+        Array.Resize(ref _owner, (int)clusterCount);
     }
 
     /// <summary>A free extent of at most <paramref name="wanted"/> clusters; with <paramref name="exact"/> of exactly that many.</summary>
