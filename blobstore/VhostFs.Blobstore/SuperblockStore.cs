@@ -6,7 +6,7 @@ namespace VhostFs.Blobstore;
 
 /// <summary>What the four copies of a superblock say together.</summary>
 /// <param name="Newest">The valid one with the highest generation.</param>
-/// <param name="Behind">Where there are copies of the same pool that name another end: growing it was interrupted. Of those that lie there nothing else leads to them.</param>
+/// <param name="Behind">Blocks with copies of the same pool that name another end than the newest: growing it was interrupted.</param>
 internal sealed record SuperblockCopies(Superblock Newest, IReadOnlyList<ulong> Behind);
 
 /// <summary>Reads and writes the four copies of the superblock.</summary>
@@ -61,8 +61,8 @@ internal static class SuperblockStore
         return written == Errno.None ? await flush() : written;
     }
 
-    /// <summary>The same for a pool that has grown, whose pair of this generation is at its old end yet.</summary>
-    /// <param name="old">Copies at the old end, of which the other pair has no need.</param>
+    /// <summary>The same for a pool that grows, whose pair of this generation has been at another end until now.</summary>
+    /// <param name="old">Where copies lie at that end that nothing needs any more.</param>
     public static async IoTask<Errno> MoveAsync(IBdev bdev, Superblock superblock, IEnumerable<ulong> old, Func<IoTask<Errno>> flush)
     {
         using var none = new BlockWriter(bdev, null);
