@@ -22,7 +22,7 @@ internal sealed record Group(string Name, string What, DeviceKind[] Devices, boo
         new("sessions", "memory of idle sessions, in the numbers of --sessions and --peer-sessions", s_fs, IsUsual: true, IdleSessions.Run),
         new("slow-flush", "the rows of fsync on a pool whose flush takes 1 ms more; vhostfs alone", s_fs, IsUsual: false, rig => Special(rig, "flush + 1 ms", setup => setup with { FlushUs = 1000 }, s_appends, hasPeer: false)),
         new("malloc", "a pool in memory: random 4 KiB at QD32, and one after the other as in transfers", s_fs, IsUsual: false, rig => Special(rig, "malloc", setup => setup with { IsInMemory = true }, [.. Case.Random([32]), .. Case.Sequential], hasPeer: true)),
-        new("modes", "reactors that interrupt, adapt and poll: 4 KiB reads and GETATTR at QD1, and what they use when idle; vhostfs alone", s_fs, IsUsual: false, ReactorModes.Run),
+        new("modes", "reactors that interrupt, adapt and poll: 4 KiB at random, GETATTR and LOOKUP at QD1, and what they use when idle", s_fs, IsUsual: false, ReactorModes.Run),
         new("reactors", "two reactors against one: random reads by two queues of one volume, of two volumes, of two processes; vhostfs alone", s_fs, IsUsual: false, ReactorScaling.Run),
         new("many", "--many sessions: until they are served, 10 requests/s each, the first request after idling, memory after they have gone", s_fs, IsUsual: false, ManySessions.Run),
         new("start", "from the start of a process until it answers; with --files in the pool, after a clean end and after kill -9", s_fs, IsUsual: false, StartTimes.Run),

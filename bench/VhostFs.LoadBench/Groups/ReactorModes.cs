@@ -4,21 +4,26 @@ using VhostFs.LoadBench.Measure;
 
 namespace VhostFs.LoadBench.Groups;
 
-/// <summary>The three ways in which a reactor waits, by turns on one server.</summary>
+/// <summary>The three ways in which a reactor waits, by turns on one server, each beside the peer.</summary>
 internal static class ReactorModes
 {
     private const string Usual = "adaptive";
     private static readonly string[] s_modes = ["interrupt", Usual, "poll"];
-    private static readonly Case[] s_cases = [new("randread", 1), new("getattr", 1)];
+    private static readonly Case[] s_cases = [new("randread", 1), new("randwrite", 1), new("getattr", 1), new("lookup", 1)];
 
     public static void Run(Rig rig)
     {
         var server = (VhostfsServer)rig.Ours;
         rig.Prepare(server, s_cases);
+        if (rig.Peer is { } filled) { rig.Prepare(filled, s_cases); }
         foreach (string mode in rig.Rounds(s_modes))
         {
             Switch(server, mode);
-            foreach (Case one in s_cases) { rig.Run(server, one, mode); }
+            foreach (Case one in s_cases)
+            {
+                rig.Run(server, one, mode);
+                if (rig.Peer is { } peer) { rig.Run(peer, one, mode); }
+            }
             Idle(rig, server, mode);
         }
         Switch(server, Usual);
