@@ -38,11 +38,16 @@ public sealed class DirtyRingTests : IDisposable
         _writable.Dispose();
     }
 
-    // 1024 entries: flags and index in the first page, the element of entry 700 in the second, the index at which a kick is wanted in the third.
-    [Fact]
-    public void A_split_ring_marks_element_index_and_what_it_wants_of_kicks()
+    // 1024 entries: flags and index in the first page, elements in all three (511 and 1023 across a border), the index at which a kick is wanted in the third.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(510)]
+    [InlineData(511)]
+    [InlineData(700)]
+    [InlineData(1022)]
+    [InlineData(65535)]
+    public void A_split_ring_marks_element_index_and_what_it_wants_of_kicks(ushort start)
     {
-        const ushort start = 700;
         foreach (VirtioFeatures features in (VirtioFeatures[])[Plain, Plain | VirtioFeatures.EventIdx])
         {
             using var driver = new SplitDriverQueue(_ram, 0, 1024, features, start);
@@ -58,9 +63,15 @@ public sealed class DirtyRingTests : IDisposable
             device.EnableKicks();
             Assert.Equal([kicks], Take());
             ulong page = Exchange(driver, device);
-            Assert.Equal([first, first + 1, page], Take());
+            Assert.Equal([.. IndexAndElement(start), page], Take());
             Return(driver, device);
-            Assert.Equal([first, first + 1], Take());
+            Assert.Equal(IndexAndElement(start + 1), Take());
+
+            ulong[] IndexAndElement(int entry)
+            {
+                int from = 4 + (entry % 1024 * 8);
+                return [.. ((int[])[0, from >> 12, (from + 7) >> 12]).Distinct().Select(page => first + (ulong)page)];
+            }
         }
     }
 
