@@ -5,8 +5,8 @@ namespace VhostFs.Blobstore;
 
 internal enum BlockChangeKind : byte
 {
-    /// <summary>Existing block, new content through the log, written in place later.</summary>
-    Image,
+    /// <summary>Existing block, new content: through the log and in place later; on a memory device in place when the record is there.</summary>
+    Overwrite,
 
     /// <summary>New block; replaces a hole or an old block.</summary>
     New,
@@ -27,7 +27,7 @@ internal struct BlockChange
     public BlockChangeKind Kind;
     public Page? Page;
 
-    /// <summary>The content goes through the log and is written in place later; else it has been written before the record.</summary>
+    /// <summary>The content goes through the log and is written in place later; else it has been written before the record, or is with it.</summary>
     public bool IsLogged;
 
     /// <summary>Where a partial block's old content is; 0: it had none.</summary>

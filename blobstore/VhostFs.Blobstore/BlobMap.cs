@@ -24,13 +24,13 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         {
             ulong group = change[i].Logical / ExtentGroup.Blocks;
             int limit = i + 1;
-            bool onlyImages = change[i].Kind == BlockChangeKind.Image;
+            bool onlyOverwrites = change[i].Kind == BlockChangeKind.Overwrite;
             while (limit < change.Count && change[limit].Logical / ExtentGroup.Blocks == group)
             {
-                onlyImages &= change[limit].Kind == BlockChangeKind.Image;
+                onlyOverwrites &= change[limit].Kind == BlockChangeKind.Overwrite;
                 limit++;
             }
-            Errno staged = onlyImages ? StageImages(transaction, change, group, i, limit) : StageGroup(transaction, change, group, i, limit);
+            Errno staged = onlyOverwrites ? StageOverwrites(transaction, change, group, i, limit) : StageGroup(transaction, change, group, i, limit);
             if (staged != Errno.None) { return staged; }
             i = limit;
         }
@@ -92,7 +92,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         return Errno.None;
     }
 
-    private Errno StageImages(Transaction transaction, BlobChange change, ulong group, int first, int limit)
+    private Errno StageOverwrites(Transaction transaction, BlobChange change, ulong group, int first, int limit)
     {
         TreeKey key = ExtentGroup.Key(change.Blob, group);
         Span<byte> crc = stackalloc byte[4];
@@ -110,7 +110,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
                 Errno patched = transaction.Patch(key, ExtentGroup.CrcOffset(value, part.CrcIndex), crc);
                 if (patched != Errno.None) { return patched; }
             }
-            transaction.Image(change[i].Physical, change[i].Page!, change[i].Crc);
+            StageContent(transaction, change[i]);
         }
         return Errno.None;
     }
@@ -130,7 +130,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
             Errno added = Errno.None;
             switch (block.Kind)
             {
-                case BlockChangeKind.Image:
+                case BlockChangeKind.Overwrite:
                     added = old == block.Physical ? CheckAlone(old) : Errno.EIO;
                     break;
                 case BlockChangeKind.FillUnwritten:
@@ -143,7 +143,7 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
                     break;
             }
             if (added != Errno.None) { return added; }
-            if (block.IsLogged) { transaction.Image(block.Physical, block.Page!, block.Crc); }
+            StageContent(transaction, block);
             editor.Set(index, block.Physical, block.Kind == BlockChangeKind.Preallocate, block.Crc, volume.Header.SnapshotEpoch);
         }
         Errno ended = allocated.Finish(transaction, isFree: false);
@@ -151,7 +151,13 @@ internal sealed class BlobMap(Volume volume, ExtentGroupEditor editor)
         return ended == Errno.None ? transaction.Put(key, editor.Encode(volume.HasDataChecksums)) : ended;
     }
 
-    /// <summary>An image would change the block of every owner. The locks keep a plan from meeting a share that came after it; this is for whoever forgets one.</summary>
+    private static void StageContent(Transaction transaction, in BlockChange block)
+    {
+        if (block.IsLogged) { transaction.Image(block.Physical, block.Page!, block.Crc); }
+        else if (block.Kind == BlockChangeKind.Overwrite) { transaction.Overwrite(block.Physical, block.Page!, block.Crc); }
+    }
+
+    /// <summary>Whoever overwrites it would change the block of every owner. The locks keep a plan from meeting a share that came after it; this is for whoever forgets one.</summary>
     private Errno CheckAlone(ulong block)
     {
         Errno found = volume.Shared.TryIsShared(block, out bool isShared);

@@ -13,7 +13,7 @@ internal sealed class BlobReader(Volume volume, Pool pool)
     /// <summary>A map may change between the look-up and the end of the device's read; then the read starts over.</summary>
     private const int MaxAttempts = 4;
 
-    private readonly bool _isMemory = pool.Bdev.TryGetMemory(0, BlockBytes, out _);
+    private readonly bool _isMemory = pool.IsMemory;
     private readonly bool _hasView = pool.Bdev.TryView(0, BlockBytes, out _);
 
     public IoTask<IoResult> ReadAsync(ulong blob, long sizeBytes, long offsetBytes, IoVecs target)

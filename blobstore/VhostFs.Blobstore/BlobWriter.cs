@@ -7,7 +7,8 @@ namespace VhostFs.Blobstore;
 /// <remarks>
 /// A small write goes through the log (the images of its blocks are written in place later): nothing waits for the device twice, with log memory not even once, and an overwritten block
 /// stays where it is, so that the map does not fragment. A large write is written to blocks that nothing refers to yet: those writes complete before the record is committed,
-/// because a record must never name data that is not there (after a crash the map would show old bytes). So is, on a device that is done at once, whatever is new.
+/// because a record must never name data that is not there (after a crash the map would show old bytes). So is, on a device that is done at once, whatever is new. A device that
+/// is memory of this process ends with it, and no crash comes between a record and its content: small overwrites go to their place with the record.
 /// Blocks with several owners are never overwritten: the others keep the old block.
 /// </remarks>
 internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
@@ -20,7 +21,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     /// <summary>128 KiB: much less than a second-level cache.</summary>
     private const int PieceBlocks = 32;
 
-    private readonly bool _isAtOnce = pool.Bdev.CompletesAtOnce || pool.Bdev.TryGetMemory(0, BlockBytes, out _);
+    private readonly bool _isMemory = pool.IsMemory;
+    private readonly bool _isAtOnce = pool.IsMemory || pool.Bdev.CompletesAtOnce;
 
     public BlobChange Rent() => pool.BlobChanges.TryPop(out BlobChange? change) ? change : new BlobChange();
 
@@ -98,10 +100,10 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
             bool isPartial = (long)(block * BlockBytes) < offset || (long)((block + 1) * BlockBytes) > limit;
             if (part.IsWritten)
             {
-                bool isImage = isSmall && !isShared;
-                added.Kind = isImage ? BlockChangeKind.Image : BlockChangeKind.New;
-                added.IsLogged = isImage || (isSmall && !_isAtOnce);
-                added.Physical = isImage ? part.Physical : 0;
+                bool isOverwrite = isSmall && !isShared;
+                added.Kind = isOverwrite ? BlockChangeKind.Overwrite : BlockChangeKind.New;
+                added.IsLogged = isOverwrite ? !_isMemory : isSmall && !_isAtOnce;
+                added.Physical = isOverwrite ? part.Physical : 0;
                 if (isPartial) { SetOld(ref added, value, part); }
             }
             else
@@ -130,9 +132,9 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                     found = volume.Shared.TryIsShared(part.Physical, out bool isShared);
                     if (found != Errno.None) { return found; }
                     ref BlockChange added = ref change.Add(block);
-                    added.Kind = isShared ? BlockChangeKind.New : BlockChangeKind.Image;
+                    added.Kind = isShared ? BlockChangeKind.New : BlockChangeKind.Overwrite;
                     added.Physical = isShared ? 0 : part.Physical;
-                    added.IsLogged = !isShared || !_isAtOnce;
+                    added.IsLogged = isShared ? !_isAtOnce : !_isMemory;
                     SetOld(ref added, value, part);
                 }
             }
@@ -260,7 +262,7 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     private Span<byte> MemoryFor(ref BlockChange block)
     {
         // Nobody refers to the block yet: on a memory device its final place is the only copy.
-        if (block.Page is null && !block.IsLogged
+        if (block.Page is null && !block.IsLogged && block.Kind != BlockChangeKind.Overwrite
             && pool.Bdev.TryGetMemory((long)block.Physical * BlockBytes, BlockBytes, out IoVec memory))
         {
             return memory.Span;

@@ -28,6 +28,7 @@ public sealed class Pool
     private Pool(IBdev bdev, Superblock superblock, PoolOptions options, LogMemory? logMemory)
     {
         Bdev = bdev;
+        IsMemory = bdev.TryGetMemory(0, BlockBytes, out _);
         LogMemory = logMemory;
         Pages = new PagePool(logMemory);
         LogBuffers = new LogBuffers(logMemory);
@@ -63,6 +64,9 @@ public sealed class Pool
     public IEnumerable<string> VolumeNames => _records.Where(static r => !r.IsBeingDeleted).Select(static r => r.Name);
 
     internal IBdev Bdev { get; }
+
+    /// <summary>The bdev is memory of this process, and ends with it.</summary>
+    internal bool IsMemory { get; }
 
     internal PoolGeometry Geometry => _superblock.Geometry;
 

@@ -40,6 +40,9 @@ public sealed class Transaction
 
     internal List<Page> Images { get; } = [];
 
+    /// <summary>New content of blocks that is to be in place when this has committed.</summary>
+    internal List<ImageBlock> Overwrites { get; } = [];
+
     internal bool DemandsSync { get; private set; }
 
     /// <summary>Data blocks that come into use, less those that go out of it.</summary>
@@ -143,6 +146,13 @@ public sealed class Transaction
         Images.Add(page);
     }
 
+    /// <summary>The new content of an allocated block of a memory device, put in place by the commit.</summary>
+    internal void Overwrite(ulong block, Page page, uint crc)
+    {
+        Data(block, new ReadOnlySpan<uint>(in crc));
+        Overwrites.Add(new ImageBlock(block, page));
+    }
+
     /// <summary>The change survives a power cut before it is replied to, and with it everything that came before.</summary>
     public void DemandSync() => DemandsSync = true;
 
@@ -201,6 +211,7 @@ public sealed class Transaction
         _changes.Clear();
         _freed.Clear();
         Images.Clear();
+        Overwrites.Clear();
     }
 
     private Errno Touch(TreeKey key)

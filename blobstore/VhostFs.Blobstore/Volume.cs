@@ -299,6 +299,7 @@ public sealed class Volume
         Invariant.That(!reader.IsBroken);
         Log.NextInode = NextInode;
         Log.Append(transaction.Record, transaction.Images);
+        PutInPlace(transaction.Overwrites);
         if (transaction.DemandsSync) { _demandedLsn = lsn; }
         Statistics.Transactions++;
         if (Log.UsedBlocks > Log.RingBlocks / 2 || Tree.DirtyCount > MaxDirtyNodes) { _checkpointer.Start(); }
@@ -309,6 +310,16 @@ public sealed class Volume
         }
         _background.Wake();
         return lsn;
+    }
+
+    /// <summary>In the turn of the commit: nobody sees a block that does not match its checksum.</summary>
+    private void PutInPlace(List<ImageBlock> overwrites)
+    {
+        foreach (ImageBlock overwrite in overwrites)
+        {
+            if (_pool.Bdev.TryGetMemory((long)overwrite.Block * BlobData.BlockBytes, BlobData.BlockBytes, out IoVec memory)) { StreamingCopy.Copy(overwrite.Page.Span, memory.Span); }
+            else { Fail($"{_pool.Bdev.Name} is gone"); }
+        }
     }
 
     /// <summary>Applies one operation to the tree: the same code for a commit and for recovery. The paths are resident. False: the operation makes no sense.</summary>
