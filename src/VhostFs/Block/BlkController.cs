@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VhostFs.Bdev;
+using VhostFs.Hosting;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
@@ -45,10 +46,15 @@ internal sealed class BlkController : VhostController
     {
         var device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
         _devices.Add(device);
+        IdleMemory.Began();
         return device;
     }
 
-    protected override void OnSessionEnded(VhostUserDevice device) => _devices.Remove(device);
+    protected override void OnSessionEnded(VhostUserDevice device)
+    {
+        _devices.Remove(device);
+        IdleMemory.Ended();
+    }
 
     // Once, however often it is asked for.
     private Task QuiesceAsync(RegisteredBdev bdev) => _quiet ??= Reactor.InvokeAsync(async () =>

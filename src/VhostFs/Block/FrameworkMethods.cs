@@ -25,6 +25,7 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
         ["framework_wait_init"] = WaitInitAsync,
         ["framework_get_subsystems"] = GetSubsystemsAsync,
         ["framework_get_config"] = turn.Whole(GetConfigAsync),
+        ["framework_get_memory"] = GetMemoryAsync,
         ["notify_get_types"] = GetTypesAsync,
         ["notify_get_notifications"] = GetNotificationsAsync,
         ["spdk_get_version"] = GetVersionAsync,
@@ -52,6 +53,21 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
         return subsystems.FirstOrDefault(s => s.Name == name) is { } subsystem
             ? Task.FromResult<object?>(subsystem.SavedCalls().ToArray())
             : throw new RpcException(RpcErrorCode.InvalidParams, $"Subsystem '{name}' not found");
+    }
+
+    /// <summary>Of the collected heap: all threads stand still while it is collected. Two answers tell what happened in between.</summary>
+    private static Task<object?> GetMemoryAsync(RpcCall call)
+    {
+        new RpcParameters(call, s_wrong).End();
+        GCMemoryInfo last = GC.GetGCMemoryInfo();
+        return Task.FromResult<object?>(new Dictionary<string, object>
+        {
+            ["heap_bytes"] = GC.GetTotalMemory(forceFullCollection: false),
+            ["committed_bytes"] = last.TotalCommittedBytes,
+            ["allocated_bytes"] = GC.GetTotalAllocatedBytes(),
+            ["collections"] = GC.CollectionCount(0),
+            ["pauses_ns"] = (long)GC.GetTotalPauseDuration().TotalNanoseconds,
+        });
     }
 
     private static Task<object?> GetTypesAsync(RpcCall call)

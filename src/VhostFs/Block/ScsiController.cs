@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VhostFs.Bdev;
+using VhostFs.Hosting;
 using VhostFs.Reactor;
 using VhostFs.VhostUser;
 
@@ -83,7 +84,13 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         if (!IsDelayed) { yield return SavedCall.Of("vhost_start_scsi_controller", new JsonObject { ["ctrlr"] = Name }); }
     }
 
-    protected override VhostUserDevice NewDevice(int slot) => new VhostUserScsiDevice(_targets, SessionName(slot), Write);
+    protected override VhostUserDevice NewDevice(int slot)
+    {
+        IdleMemory.Began();
+        return new VhostUserScsiDevice(_targets, SessionName(slot), Write);
+    }
+
+    protected override void OnSessionEnded(VhostUserDevice device) => IdleMemory.Ended();
 
     private static Task<bool> ListenAsync(RegisteredBdev bdev, Action change) => bdev.Reactor.InvokeAsync(() =>
     {
