@@ -90,12 +90,12 @@ public class MigrationTests
             });
     }
 
-    /// <param name="onAllSent">When all pages have been sent once, and are being sent again. The guest stays until this returns, unless the host is so busy that it has no time to write to two pages.</param>
+    /// <param name="onAllSent">When all pages have been sent once, and are being sent again. The guest stays until this returns, unless the host is so busy that it does not let it write to as many pages as go in a millisecond.</param>
     private static void Move(string qmpPath, string target, Action onAllSent)
     {
         WaitFor(() => File.Exists(target), "the other QEMU listens");
         using var qmp = new Qmp(qmpPath);
-        qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{8 << 20}},"downtime-limit":1}"""); // in a millisecond no more than two pages: it does not come to an end by itself
+        qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{32 << 20}},"downtime-limit":1}"""); // in a millisecond no more than eight pages: with a guest at work it does not come to an end by itself
         qmp.Execute("migrate", $$"""{"uri":"unix:{{target}}"}""");
         WaitFor(() => SyncCount().Success && SyncCount().Groups[1].Value != "1", "all pages are sent once");
         onAllSent();
