@@ -16,11 +16,13 @@ internal enum ClusterKind : byte
 internal readonly record struct ClusterExtent(uint First, uint Count);
 
 /// <summary>Who owns which cluster: the ClusterRun items of volume 0, and its own clusters, in memory.</summary>
+/// <remarks>Invariant: the extents of an owner are those that were given to it, and are taken away as they were given: each is an item.</remarks>
 internal sealed class ClusterTable
 {
     public const int ValueBytes = 16;
     private ClusterKind[] _kind;
     private ulong[] _owner;
+    private readonly Dictionary<ulong, List<ClusterExtent>> _extents = [];
     private uint _hint;
 
     public ClusterTable(PoolGeometry geometry)
@@ -28,7 +30,7 @@ internal sealed class ClusterTable
         _kind = new ClusterKind[geometry.ClusterCount];
         _owner = new ulong[geometry.ClusterCount];
         FreeCount = geometry.ClusterCount;
-        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Set(extent, ClusterKind.Node, 0); }
+        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Give(extent, ClusterKind.Node, 0); }
     }
 
     public uint FreeCount { get; private set; }
@@ -53,18 +55,31 @@ internal sealed class ClusterTable
         if (count == 0 || first >= Count || count > Count - first || kind is 0 or > (uint)ClusterKind.Data) { return false; }
         var extent = new ClusterExtent(first, count);
         if (!IsFree(extent)) { return false; }
-        Set(extent, (ClusterKind)kind, BinaryPrimitives.ReadUInt64LittleEndian(value[8..]));
+        Give(extent, (ClusterKind)kind, BinaryPrimitives.ReadUInt64LittleEndian(value[8..]));
         return true;
     }
 
-    public void Set(ClusterExtent extent, ClusterKind kind, ulong owner)
+    /// <summary>Free clusters become somebody's.</summary>
+    public void Give(ClusterExtent extent, ClusterKind kind, ulong owner)
     {
-        for (uint i = extent.First; i < extent.First + extent.Count; i++)
+        Invariant.That(kind != ClusterKind.Free && IsFree(extent), "only what is free is given");
+        Set(extent, kind, owner);
+        FreeCount -= extent.Count;
+        ref List<ClusterExtent>? extents = ref CollectionsMarshal.GetValueRefOrAddDefault(_extents, owner, out _);
+        (extents ??= []).Add(extent);
+    }
+
+    /// <summary>What was given to somebody is free again.</summary>
+    public void TakeBack(IReadOnlyCollection<ClusterExtent> extents, ulong owner)
+    {
+        foreach (ClusterExtent extent in extents)
         {
-            if ((_kind[i] == ClusterKind.Free) != (kind == ClusterKind.Free)) { FreeCount = kind == ClusterKind.Free ? FreeCount + 1 : FreeCount - 1; }
-            _kind[i] = kind;
-            _owner[i] = owner;
+            Set(extent, ClusterKind.Free, 0);
+            FreeCount += extent.Count;
         }
+        var gone = extents.ToHashSet();
+        int left = _extents.TryGetValue(owner, out List<ClusterExtent>? owned) ? owned.Count - owned.RemoveAll(gone.Contains) : 0;
+        if (left == 0) { _extents.Remove(owner); }
     }
 
     /// <summary>More clusters behind the ones that there are; nobody has them.</summary>
@@ -98,29 +113,18 @@ internal sealed class ClusterTable
         return false;
     }
 
-    public IEnumerable<(ClusterExtent Extent, ClusterKind Kind)> OwnedBy(ulong owner)
-    {
-        for (uint at = 0; at < Count;)
-        {
-            if (_kind[at] == ClusterKind.Free || _owner[at] != owner) { at++; continue; }
-            uint first = at;
-            ClusterKind kind = _kind[at];
-            while (at < Count && _kind[at] == kind && _owner[at] == owner) { at++; }
-            yield return (new ClusterExtent(first, at - first), kind);
-        }
-    }
+    /// <summary>In the order in which they were given; the opening of a volume looks at nobody else's.</summary>
+    public IEnumerable<(ClusterExtent Extent, ClusterKind Kind)> OwnedBy(ulong owner) =>
+        _extents.TryGetValue(owner, out List<ClusterExtent>? owned) ? owned.Select(extent => (extent, _kind[extent.First])) : [];
 
     public bool Is(uint cluster, ClusterKind kind, ulong owner) => _kind[cluster] == kind && _owner[cluster] == owner;
 
-    /// <summary>How many clusters everybody has who has any; one look at each cluster, whoever is asked for.</summary>
-    public Dictionary<ulong, long> CountByOwner()
+    public long CountOf(ulong owner) => _extents.TryGetValue(owner, out List<ClusterExtent>? owned) ? owned.Sum(static extent => (long)extent.Count) : 0;
+
+    private void Set(ClusterExtent extent, ClusterKind kind, ulong owner)
     {
-        var counts = new Dictionary<ulong, long>();
-        for (uint i = 0; i < Count; i++)
-        {
-            if (_kind[i] != ClusterKind.Free) { CollectionsMarshal.GetValueRefOrAddDefault(counts, _owner[i], out _)++; }
-        }
-        return counts;
+        _kind.AsSpan((int)extent.First, (int)extent.Count).Fill(kind);
+        _owner.AsSpan((int)extent.First, (int)extent.Count).Fill(owner);
     }
 
     private bool IsFree(ClusterExtent extent)

@@ -16,7 +16,9 @@ internal sealed class LogScan : IDisposable
     /// <summary>What is read of a ring that is known to be empty: several batches, were there a later life.</summary>
     private const int FirstBlocks = 64;
 
-    private readonly NativeBuffer _ring;
+    private readonly ScanMemory _memory;
+    private readonly NativeBuffer _buffer;
+    private readonly IoVec _ring;
     private readonly VolumeHeader _header;
     private readonly int _ringBlocks;
 
@@ -35,8 +37,10 @@ internal sealed class LogScan : IDisposable
     /// <summary>Bytes that may still be summed: a hostile ring of overlapping headers must not cost more than a few passes.</summary>
     private long _budgetBytes;
 
-    private LogScan(NativeBuffer ring, VolumeHeader header, int ringBlocks)
+    private LogScan(ScanMemory memory, NativeBuffer buffer, IoVec ring, VolumeHeader header, int ringBlocks)
     {
+        _memory = memory;
+        _buffer = buffer;
         _ring = ring;
         _header = header;
         _ringBlocks = ringBlocks;
@@ -57,25 +61,26 @@ internal sealed class LogScan : IDisposable
 
     /// <summary>What the log holds behind a checkpoint.</summary>
     /// <param name="isKnownEmpty">After a clean close nothing follows; only that the device has not lost a later life is looked for.</param>
-    public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header, bool isKnownEmpty)
+    /// <param name="memory">For the ring, until the scan is disposed of.</param>
+    public static async IoTask<OpenResult<LogScan>> ReadAsync(IBdev bdev, Anchor anchor, VolumeHeader header, bool isKnownEmpty, ScanMemory memory)
     {
         int blocks = isKnownEmpty ? Math.Min(FirstBlocks, anchor.RingBlocks) : anchor.RingBlocks;
-        // After a crash of a thousand volumes, small pages of whole rings would cost more than what they hold.
-        NativeBuffer ring = isKnownEmpty ? new NativeBuffer(blocks * BlockBytes) : NativeBuffer.Huge(blocks * BlockBytes);
+        NativeBuffer buffer = await memory.RentAsync(blocks * BlockBytes);
+        IoVec ring = buffer.Slice(0, blocks * BlockBytes);
         Errno read = await ReadRingAsync(bdev, anchor, ring);
         // After a clean close the log is empty: what it held does not matter, as long as the rest of it proves nothing else.
         if (read != Errno.None && (header.Flags & VolumeFlags.CleanlyClosed) != 0) { read = await ReadReadableAsync(bdev, anchor, ring); }
         if (read != Errno.None)
         {
-            ring.Dispose();
+            memory.Return(buffer);
             return $"the log of volume {header.VolumeId} cannot be read: {read}";
         }
         if (isKnownEmpty && blocks < anchor.RingBlocks && HasLaterLife(ring.Span, header))
         {
-            ring.Dispose();
-            return await ReadAsync(bdev, anchor, header, isKnownEmpty: false);
+            memory.Return(buffer);
+            return await ReadAsync(bdev, anchor, header, isKnownEmpty: false, memory);
         }
-        var scan = new LogScan(ring, header, blocks);
+        var scan = new LogScan(memory, buffer, ring, header, blocks);
         scan.FollowChain();
         scan.FindProven();
         return scan;
@@ -92,15 +97,15 @@ internal sealed class LogScan : IDisposable
         return false;
     }
 
-    private static async IoTask<Errno> ReadRingAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
+    private static async IoTask<Errno> ReadRingAsync(IBdev bdev, Anchor anchor, IoVec ring)
     {
         using var list = new IoVecList(1);
-        list.Add(ring.Vec);
+        list.Add(ring);
         return (await bdev.ReadAsync((long)anchor.RingFirst * BlockBytes, list.View())).Errno;
     }
 
     /// <summary>Block by block; one that cannot be read counts as empty.</summary>
-    private static async IoTask<Errno> ReadReadableAsync(IBdev bdev, Anchor anchor, NativeBuffer ring)
+    private static async IoTask<Errno> ReadReadableAsync(IBdev bdev, Anchor anchor, IoVec ring)
     {
         using var list = new IoVecList(1);
         for (int block = 0; block < ring.Length / BlockBytes; block++)
@@ -117,7 +122,7 @@ internal sealed class LogScan : IDisposable
 
     public IoVec Image(ScannedRecord record, int index) => _ring.Slice(record.FirstImageOffset + (index * BlockBytes), BlockBytes);
 
-    public void Dispose() => _ring.Dispose();
+    public void Dispose() => _memory.Return(_buffer);
 
     /// <summary>Looks at every block where a batch may begin, also behind a gap: one there may prove that what is missing had been acknowledged.</summary>
     /// <remarks>Not inside of batches: their images are the guest's bytes and can look like anything.</remarks>

@@ -15,6 +15,9 @@ public sealed class Pool
     /// <summary>Data takes nodes along, from the same clusters: for each 128 blocks an item of about 560 bytes, in nodes that may be half full.</summary>
     private const int BlocksPerNodeBlock = 256;
 
+    /// <summary>Of which something is to be made durable at the same time: they share the flushes that each of them needs.</summary>
+    private const int VolumesAtOnce = 32;
+
     /// <summary>Whose turn it is to change the superblock; a name that no volume has (<see cref="EnterAsync"/>).</summary>
     private const string SuperblockTurn = "/superblock";
 
@@ -56,16 +59,9 @@ public sealed class Pool
 
     public long FreeBytes => (long)_clusters.FreeCount * ClusterBytes;
 
-    /// <summary>With what each of them has: looks at every cluster of the pool.</summary>
-    public IReadOnlyList<VolumeInfo> Volumes
-    {
-        get
-        {
-            Dictionary<ulong, long> clusters = _clusters.CountByOwner();
-            return [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
-                r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), clusters.GetValueOrDefault(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
-        }
-    }
+    /// <summary>With what each of them has.</summary>
+    public IReadOnlyList<VolumeInfo> Volumes => [.. _records.Where(static r => !r.IsBeingDeleted).Select(r => new VolumeInfo(
+        r.Name, r.Id, r.Uuid, DateTimeOffset.FromUnixTimeSeconds(r.CreatedSeconds), _clusters.CountOf(r.Id) * ClusterBytes, _open.ContainsKey(r.Id), r.Quota))];
 
     public IEnumerable<string> VolumeNames => _records.Where(static r => !r.IsBeingDeleted).Select(static r => r.Name);
 
@@ -93,6 +89,8 @@ public sealed class Pool
     internal Transaction Transaction { get; } = new();
 
     internal LogBuffers LogBuffers { get; }
+
+    internal ScanMemory ScanMemory { get; } = new();
 
     // Shared by all volumes, so that an idle one keeps none. Bounded by the requests under way at once.
     internal Stack<BlobChange> BlobChanges { get; } = new();
@@ -254,7 +252,7 @@ public sealed class Pool
         VolumeIdentity identity = options.Identity ?? VolumeIdentity.New();
         var record = new VolumeRecord(id, name, anchor, identity.Uuid, identity.CreatedSeconds, false, options.Quota);
         // In memory at once, so that nobody else gets these clusters while the volume is being written.
-        _clusters.Set(anchorExtent, ClusterKind.Anchor, id);
+        _clusters.Give(anchorExtent, ClusterKind.Anchor, id);
         List<ClusterExtent> nodes = _granter.Take(nodeClusters, ClusterKind.Node, id);
         VolumeFlags flags = options.DataChecksums ? VolumeFlags.DataChecksums : VolumeFlags.None;
         Errno written = await VolumeMount.FormatAsync(Bdev, Flusher.FlushAsync, record, Geometry.FirstBlock(nodes[0].First), flags, identity);
@@ -265,7 +263,7 @@ public sealed class Pool
         }
         if (written != Errno.None)
         {
-            _granter.GiveBack([anchorExtent, .. nodes]);
+            _clusters.TakeBack([anchorExtent, .. nodes], id);
             return $"creating volume '{name}' failed: {written}";
         }
         _records.Add(record);
@@ -317,12 +315,7 @@ public sealed class Pool
     public async IoTask<Errno> CloseAsync()
     {
         await EnterAsync(SuperblockTurn);
-        Errno result = Errno.None;
-        foreach (Volume volume in _open.Values.ToArray())
-        {
-            Errno closed = await volume.CloseAsync();
-            if (result == Errno.None) { result = closed; }
-        }
+        Errno result = await WithEachAsync([.. _open.Values], static volume => volume.CloseAsync());
         Errno catalogue = await _catalogue.CloseAsync();
         if (result == Errno.None) { result = catalogue; }
         if (result == Errno.None)
@@ -376,7 +369,7 @@ public sealed class Pool
         _clusters.Grow(grown.ClusterCount);
         foreach (ClusterExtent extent in grown.Nodes0Clusters.Skip(Geometry.Nodes0Clusters.Count))
         {
-            _clusters.Set(extent, ClusterKind.Node, 0);
+            _clusters.Give(extent, ClusterKind.Node, 0);
             _catalogue.Nodes.AddArea(grown.FirstBlock(extent.First), (int)extent.Count * grown.ClusterBlocks);
         }
         Geometry = grown;
@@ -516,15 +509,36 @@ public sealed class Pool
             LogMemory?.ForgetLeft();
             return Errno.None;
         }
-        bool isAll = true;
-        foreach (VolumeRecord record in _records)
-        {
-            if (!OwnsAnchor(record) || await VolumeMount.TakeLeftBatchesAsync(this, record) is not { } problem) { continue; }
-            Report($"volume '{record.Name}': what the last vhostfs wrote without a sync is kept in memory and not yet in the log: {problem}");
-            isAll = false;
-        }
-        if (isAll) { memory.ForgetLeft(); }
+        ScanMemory.Enter();
+        Errno taken = await WithEachAsync([.. _records.Where(OwnsAnchor)], TakeLeftBatchesAsync);
+        ScanMemory.Leave();
+        if (taken == Errno.None) { memory.ForgetLeft(); }
         return Errno.None;
+    }
+
+    private async IoTask<Errno> TakeLeftBatchesAsync(VolumeRecord record)
+    {
+        if (await VolumeMount.TakeLeftBatchesAsync(this, record) is not { } problem) { return Errno.None; }
+        Report($"volume '{record.Name}': what the last vhostfs wrote without a sync is kept in memory and not yet in the log: {problem}");
+        return Errno.EIO;
+    }
+
+    /// <summary>The first error, when all have ended.</summary>
+    private static async IoTask<Errno> WithEachAsync<T>(IReadOnlyList<T> all, Func<T, IoTask<Errno>> work)
+    {
+        Errno result = Errno.None;
+        var underWay = new Queue<IoTask<Errno>>();
+        for (int begun = 0; begun < all.Count || underWay.Count > 0;)
+        {
+            if (begun < all.Count && underWay.Count < VolumesAtOnce)
+            {
+                underWay.Enqueue(work(all[begun++]));
+                continue;
+            }
+            Errno ended = await underWay.Dequeue();
+            if (result == Errno.None) { result = ended; }
+        }
+        return result;
     }
 
     private async IoTask<string?> LoadItemsAsync(ItemType type, CatalogueItem add)

@@ -36,7 +36,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
         List<ClusterExtent> extents = Take(wanted, kind, volume.Id);
         Errno granted = await CommitAsync([.. extents.Select(e => (e, kind))], volume.Id, null);
         if (granted == Errno.None) { Hand(volume, kind, extents); }
-        else { GiveBack(extents); }
+        else { clusters.TakeBack(extents, volume.Id); } // nothing durable names them; a commit that failed in the middle ended the catalogue, so that they are not granted again
         _underWay.Remove(key);
         waiters.CompleteAll(granted);
         return granted;
@@ -48,17 +48,11 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
         var extents = new List<ClusterExtent>();
         while (count > 0 && clusters.TryFind(count, exact: false, out ClusterExtent extent))
         {
-            clusters.Set(extent, kind, owner);
+            clusters.Give(extent, kind, owner);
             extents.Add(extent);
             count -= extent.Count;
         }
         return extents;
-    }
-
-    /// <summary>Nothing durable names these clusters. (A commit that failed in the middle ended the catalogue, so that they are not granted again.)</summary>
-    public void GiveBack(List<ClusterExtent> extents)
-    {
-        foreach (ClusterExtent extent in extents) { clusters.Set(extent, ClusterKind.Free, 0); }
     }
 
     /// <summary>Makes ownership, and a volume's record if there is one, durable in one transaction.</summary>
@@ -112,7 +106,7 @@ internal sealed class SpaceGranter(Pool pool, ClusterTable clusters)
             transaction.Commit();
             Errno synced = await catalogue.SyncAsync();
             if (synced != Errno.None) { return synced; }
-            foreach (ClusterExtent extent in gone) { clusters.Set(extent, ClusterKind.Free, 0); }
+            clusters.TakeBack(gone, owner);
         }
         return Errno.None;
     }

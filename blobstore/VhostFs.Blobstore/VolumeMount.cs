@@ -54,6 +54,13 @@ internal static class VolumeMount
 
     public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)
     {
+        pool.ScanMemory.Enter();
+        try { return await OpenCoreAsync(pool, record); }
+        finally { pool.ScanMemory.Leave(); }
+    }
+
+    private static async IoTask<OpenResult<Volume>> OpenCoreAsync(Pool pool, VolumeRecord record)
+    {
         string what = record.Id == 0 ? "the pool's metadata" : $"volume '{record.Name}'";
         if (!pool.IsPlausible(record.Anchor)) { return $"{what}: its anchor does not lie in the pool; run 'vhostfs check' on it"; }
         if (await ReadHeaderAsync(pool, record, what) is not { } header) { return $"{what}: no valid header in any of its four places; run 'vhostfs check' on the pool"; }
@@ -84,7 +91,16 @@ internal static class VolumeMount
     {
         List<StagedBatch> left = [.. LeftBatches(pool, record)];
         if (left.Count == 0) { return null; }
-        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header, isKnownEmpty: false);
+        if (await WriteLeftBatchesAsync(pool, record, header, left) is { } problem) { return problem; }
+        Errno flushed = await pool.Flusher.FlushAsync();
+        if (flushed != Errno.None) { return $"flushing what memory kept of its log failed: {flushed}"; }
+        pool.LogMemory!.Forget(record.Uuid);
+        return null;
+    }
+
+    private static async IoTask<string?> WriteLeftBatchesAsync(Pool pool, VolumeRecord record, VolumeHeader header, List<StagedBatch> left)
+    {
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, record.Anchor, header, isKnownEmpty: false, pool.ScanMemory);
         if (scanned.Value is not { } scan) { return scanned.Error; }
         using LogScan log = scan;
         using var list = new IoVecList(1);
@@ -99,9 +115,6 @@ internal static class VolumeMount
             IoResult written = await pool.Bdev.WriteAsync((long)(record.Anchor.RingFirst + (ulong)position) * BlockBytes, list.View());
             if (written.IsError) { return $"writing what memory kept of its log failed: {written.Errno}"; }
         }
-        Errno flushed = await pool.Flusher.FlushAsync();
-        if (flushed != Errno.None) { return $"flushing what memory kept of its log failed: {flushed}"; }
-        pool.LogMemory!.Forget(record.Uuid);
         return null;
     }
 
@@ -156,8 +169,31 @@ internal static class VolumeMount
 
     private static async IoTask<string?> ReplayAsync(Pool pool, Volume volume, VolumeHeader header)
     {
+        if (await ApplyLogAsync(pool, volume, header) is { } problem) { return problem; }
+        Errno loaded = await LoadAllocationAsync(pool, volume);
+        if (loaded != Errno.None) { return $"its allocation items cannot be read: {loaded}"; }
+        volume.UsedBlocks = volume.Allocator.TotalBlocks - volume.Allocator.FreeBlocks;
+        // A hostile header may count less than its log deletes.
+        volume.InodeCount = Math.Max(volume.InodeCount, 0);
+        if ((header.Flags & VolumeFlags.CountsInodes) == 0) { await CountInodesAsync(volume); }
+        volume.Shared.Any = await HasSharedBlocksAsync(volume);
+        // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
+        while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
+        {
+            Errno granted = await pool.GrantNodesAsync(volume);
+            if (granted != Errno.None) { return $"its log changes more nodes than it has room for: {granted}"; }
+        }
+        // From here on the old log is history: the new header starts a new one, in a new epoch, so that nothing rejected above can be taken up again.
+        // The checkpoint's first flush covers the images.
+        Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);
+        return checkpointed == Errno.None ? null : $"the checkpoint after recovery failed: {checkpointed}";
+    }
+
+    /// <summary>Everything of the log that counts: records in the tree, images in place. The ring's memory is needed no longer.</summary>
+    private static async IoTask<string?> ApplyLogAsync(Pool pool, Volume volume, VolumeHeader header)
+    {
         bool isKnownEmpty = (header.Flags & VolumeFlags.CleanlyClosed) != 0 && !LeftBatches(pool, volume.Record).Any();
-        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, volume.Record.Anchor, header, isKnownEmpty);
+        OpenResult<LogScan> scanned = await LogScan.ReadAsync(pool.Bdev, volume.Record.Anchor, header, isKnownEmpty, pool.ScanMemory);
         if (scanned.Value is not { } scan) { return scanned.Error; }
         using LogScan log = scan;
         if (log.EndLsn < log.ProvenLsn)
@@ -180,29 +216,10 @@ internal static class VolumeMount
         {
             if (!pool.IsDataBlock(volume, block)) { return $"its log holds an image for block {block}, which is not a data block of it"; }
         }
-        using (var writes = new ParallelWrites(pool.Bdev, 16))
-        {
-            foreach ((ulong block, IoVec image) in prefix.Images) { await writes.AddAsync(block, image); }
-            Errno written = await writes.FinishAsync();
-            if (written != Errno.None) { return $"writing images of its log in place failed: {written}"; }
-        }
-        Errno loaded = await LoadAllocationAsync(pool, volume);
-        if (loaded != Errno.None) { return $"its allocation items cannot be read: {loaded}"; }
-        volume.UsedBlocks = volume.Allocator.TotalBlocks - volume.Allocator.FreeBlocks;
-        // A hostile header may count less than its log deletes.
-        volume.InodeCount = Math.Max(volume.InodeCount, 0);
-        if ((header.Flags & VolumeFlags.CountsInodes) == 0) { await CountInodesAsync(volume); }
-        volume.Shared.Any = await HasSharedBlocksAsync(volume);
-        // Whoever wrote this log had the room; a hostile log may change more nodes than there are slots.
-        while (volume.Nodes.FreeCount < volume.Tree.DirtyCount)
-        {
-            Errno granted = await pool.GrantNodesAsync(volume);
-            if (granted != Errno.None) { return $"its log changes more nodes than it has room for: {granted}"; }
-        }
-        // From here on the old log is history: the new header starts a new one, in a new epoch, so that nothing rejected above can be taken up again.
-        // The checkpoint's first flush covers the images.
-        Errno checkpointed = await volume.Checkpointer.RunAsync(VolumeFlags.None);
-        return checkpointed == Errno.None ? null : $"the checkpoint after recovery failed: {checkpointed}";
+        using var writes = new ParallelWrites(pool.Bdev, 16);
+        foreach ((ulong block, IoVec image) in prefix.Images) { await writes.AddAsync(block, image); }
+        Errno written = await writes.FinishAsync();
+        return written == Errno.None ? null : $"writing images of its log in place failed: {written}";
     }
 
     /// <summary>Once per volume that a version without counting wrote last. What cannot be read is not counted, and is counted again by the next mount.</summary>

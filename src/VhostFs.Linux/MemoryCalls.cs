@@ -50,6 +50,13 @@ public static unsafe partial class MemoryCalls
 
     public static Errno Advise(nuint address, long lengthBytes, int advice) => MadviseCore(address, (nuint)lengthBytes, advice) == 0 ? Errno.None : LastErrno();
 
+    /// <summary>Pages that the C library keeps for later allocations go back to the kernel, of all its arenas.</summary>
+    public static void TrimHeap()
+    {
+        try { _ = MallocTrimCore(0); }
+        catch (EntryPointNotFoundException) { } // a C library that is not GNU's
+    }
+
     public static Errno CreateMemfd(string name, bool sealable, out SafeFd fd)
     {
         int raw = MemfdCreateCore(name, MFD_CLOEXEC | (sealable ? MFD_ALLOW_SEALING : 0));
@@ -67,6 +74,9 @@ public static unsafe partial class MemoryCalls
 
     [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
     private static partial int MadviseCore(nuint address, nuint length, int advice);
+
+    [LibraryImport("libc", EntryPoint = "malloc_trim")]
+    private static partial int MallocTrimCore(nuint pad);
 
     [LibraryImport("libc", EntryPoint = "memfd_create", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int MemfdCreateCore(string name, uint flags);

@@ -8,29 +8,41 @@ public sealed unsafe class NativeBuffer : IDisposable
 {
     public const int Alignment = 4096;
     private const int HugePageBytes = 2 << 20;
+    private readonly bool _isMapped;
     private byte* _address;
 
     public NativeBuffer(int lengthBytes, bool zeroed = false)
-        : this(lengthBytes, Alignment)
     {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(lengthBytes);
+        _address = (byte*)NativeMemory.AlignedAlloc((nuint)lengthBytes, Alignment);
+        Length = lengthBytes;
         if (zeroed) { Span.Clear(); }
     }
 
-    private NativeBuffer(int lengthBytes, int alignment)
+    private NativeBuffer(nuint mapped, int lengthBytes)
     {
-        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(lengthBytes);
-        _address = (byte*)NativeMemory.AlignedAlloc((nuint)lengthBytes, (nuint)alignment);
+        _address = (byte*)mapped;
+        _isMapped = true;
         Length = lengthBytes;
     }
 
     ~NativeBuffer() => Free();
 
-    /// <summary>Aligned to its length if that is a power of two, else to that of a huge page, and of huge pages where the kernel has some: fewer look-ups for who copies, and for the kernel when it pins them.</summary>
+    /// <summary>Whole pages, aligned to their length if that is a power of two, else to that of a huge page, and huge ones where the kernel has some: fewer look-ups for who copies, and for the kernel when it
+    /// pins them. Not of the heap, which would keep what is as large as this for later: when it is freed it is gone.</summary>
     public static NativeBuffer Huge(int lengthBytes)
     {
-        var buffer = new NativeBuffer(lengthBytes, BitOperations.IsPow2(lengthBytes) ? lengthBytes : HugePageBytes);
-        _ = MemoryCalls.Advise(buffer.Address, lengthBytes, MemoryCalls.MADV_HUGEPAGE); // a wish: a kernel without them says EINVAL
-        return buffer;
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(lengthBytes);
+        lengthBytes = (lengthBytes + Alignment - 1) & -Alignment;
+        long alignment = BitOperations.IsPow2(lengthBytes) ? lengthBytes : HugePageBytes;
+        Errno mapped = MemoryCalls.Map(null, 0, lengthBytes + alignment, MemoryCalls.PROT_READ | MemoryCalls.PROT_WRITE, MemoryCalls.MAP_PRIVATE, out nuint start);
+        if (mapped != Errno.None) { throw new InsufficientMemoryException($"{lengthBytes + alignment} bytes cannot be mapped: {mapped}"); }
+        nuint address = (start + (nuint)alignment - 1) & ~((nuint)alignment - 1);
+        long before = (long)(address - start);
+        if (before > 0) { MemoryCalls.Unmap(start, before); }
+        if (before < alignment) { MemoryCalls.Unmap(address + (nuint)lengthBytes, alignment - before); }
+        _ = MemoryCalls.Advise(address, lengthBytes, MemoryCalls.MADV_HUGEPAGE); // a wish: a kernel without them says EINVAL
+        return new NativeBuffer(address, lengthBytes);
     }
 
     public int Length { get; private set; }
@@ -51,7 +63,8 @@ public sealed unsafe class NativeBuffer : IDisposable
 
     private void Free()
     {
-        NativeMemory.AlignedFree(_address);
+        if (!_isMapped) { NativeMemory.AlignedFree(_address); }
+        else if (_address is not null) { MemoryCalls.Unmap((nuint)_address, Length); }
         _address = null;
         Length = 0;
     }

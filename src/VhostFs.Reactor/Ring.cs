@@ -7,8 +7,8 @@ namespace VhostFs.Reactor;
 
 /// <summary>One io_uring, used by one thread: the one that polls it first (the kernel enforces it).</summary>
 /// <remarks>
-/// Invariants: at most <see cref="SlotCount"/> operations are in the kernel, further ones wait in a list in order; operations complete only inside
-/// <see cref="Poll"/>, never inside a submission; user_data is slot index and slot generation, so that a late completion cannot reach a later operation.
+/// Invariants: at most <see cref="SlotCount"/> transfers are in the kernel, further ones wait in a list in order; what waits for somebody else (a connection, a message, a command of a driver)
+/// is not counted, so that ten thousand who listen keep nobody from reading; operations complete only inside <see cref="Poll"/>, never inside a submission; user_data is slot index and slot generation, so that a late completion cannot reach a later operation.
 /// A descriptor and the memory of an operation stay open and mapped until it has completed: that is the caller's part.
 /// </remarks>
 public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
@@ -41,14 +41,15 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     private readonly Cqe* _cqes;
     private readonly uint _cqMask;
     private readonly ulong* _sink; // eventfd counters nobody looks at
-    private readonly RingOperation?[] _slots;
-    private readonly uint[] _generations;
-    private readonly int[] _freeSlots;
+    private RingOperation?[] _slots;
+    private uint[] _generations;
+    private int[] _freeSlots;
     private readonly List<RingPoll?> _watches = [];
     private readonly Stack<int> _freeWatches = new();
     private readonly Queue<Sqe> _control = new();
     private uint _localTail;
     private int _freeSlotCount;
+    private int _transferCount;
     private RingOperation? _free;
     private int _freeCount;
     private RingOperation? _firstPending;
@@ -85,16 +86,15 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         _localTail = *_sqTail;
         _sink = (ulong*)NativeMemory.AllocZeroed(sizeof(ulong));
         SlotCount = (int)p.CqEntries;
-        _slots = new RingOperation?[SlotCount];
-        _generations = new uint[SlotCount];
-        _freeSlots = new int[SlotCount];
-        for (int i = 0; i < SlotCount; i++) { _freeSlots[i] = SlotCount - 1 - i; }
-        _freeSlotCount = SlotCount;
+        _slots = [];
+        _generations = [];
+        _freeSlots = [];
+        AddSlots(SlotCount);
     }
 
     public long NowNs => ProcessCalls.MonotonicNs;
 
-    /// <summary>How many operations may be in the kernel at once.</summary>
+    /// <summary>How many transfers may be in the kernel at once.</summary>
     public int SlotCount { get; }
 
     /// <summary>IORING_SETUP_* the kernel accepted.</summary>
@@ -103,7 +103,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     /// <summary><see cref="CommandAsync"/> can be used: entries have 128 bytes.</summary>
     public bool HasCommands => (SetupFlags & IORING_SETUP_SQE128) != 0;
 
-    public int InKernelCount => SlotCount - _freeSlotCount;
+    public int InKernelCount => _slots.Length - _freeSlotCount;
 
     /// <summary>io_uring_enter calls so far, for the budget of system calls per request.</summary>
     public long EnterCount { get; private set; }
@@ -346,7 +346,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 
     private void Start(RingOperation operation)
     {
-        if (_firstPending is null && TryStart(operation)) { return; }
+        if ((_firstPending is null || operation.IsWait) && TryStart(operation)) { return; }
         if (_lastPending is null) { _firstPending = operation; }
         else { _lastPending.Next = operation; }
         _lastPending = operation;
@@ -424,7 +424,9 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
 
     private bool TryStart(RingOperation operation)
     {
-        if (_freeSlotCount == 0 || !TryGetSqe(out Sqe* sqe)) { return false; }
+        if ((!operation.IsWait && _transferCount == SlotCount) || !TryGetSqe(out Sqe* sqe)) { return false; }
+        if (!operation.IsWait) { _transferCount++; }
+        if (_freeSlotCount == 0) { AddSlots(_slots.Length); }
         int slot = _freeSlots[--_freeSlotCount];
         _slots[slot] = operation;
         operation.Slot = slot;
@@ -433,6 +435,17 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         if (operation.Sqe.Opcode == SqeOpcode.IORING_OP_URING_CMD) { *(ulong*)(sqe + 1) = operation.CommandTail; }
         if (_localTail - Volatile.Read(ref *_sqHead) >= MaxHeldBack && _owner is not null) { EnterNow(PublishTail(), 0); }
         return true;
+    }
+
+    // Of what waits there are as many as descriptors that it waits for.
+    private void AddSlots(int count)
+    {
+        int first = _slots.Length;
+        Array.Resize(ref _slots, first + count);
+        Array.Resize(ref _generations, first + count);
+        Array.Resize(ref _freeSlots, first + count);
+        for (int i = 0; i < count; i++) { _freeSlots[i] = first + count - 1 - i; }
+        _freeSlotCount = count;
     }
 
     // Returns how many ended here because they had been cancelled while they waited.
@@ -529,6 +542,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         _slots[slot] = null;
         _generations[slot] = (_generations[slot] + 1) & 0x7fff_ffff;
         _freeSlots[_freeSlotCount++] = slot;
+        if (!operation.IsWait) { _transferCount--; }
         operation.Slot = RingOperation.NoSlot;
         operation.Complete(new IoResult(cqe.Result));
         return true;

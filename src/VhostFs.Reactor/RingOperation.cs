@@ -16,5 +16,8 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
     public int Slot = NoSlot;
     public bool CancelRequested;
 
+    /// <summary>Ends when somebody else does something, or at once: no device works on it.</summary>
+    public bool IsWait => Sqe.Opcode is SqeOpcode.IORING_OP_POLL_ADD or SqeOpcode.IORING_OP_ACCEPT or SqeOpcode.IORING_OP_URING_CMD or SqeOpcode.IORING_OP_ASYNC_CANCEL;
+
     protected override void Recycle() => ring.Return(this);
 }

@@ -45,7 +45,7 @@ public sealed class VhostUserServer
     private const long AcceptRetryNs = 100_000_000;
 
     private readonly VhostUserServerOptions _options;
-    private readonly Func<VhostUserDevice?> _newDevice;
+    private readonly Func<int, VhostUserDevice?> _newDevice;
     private readonly VhostLog _log;
     private readonly List<Served> _sessions = [];
     private SafeFd? _listener;
@@ -57,8 +57,8 @@ public sealed class VhostUserServer
     private bool _isRunning;
     private Reactor.Reactor? _reactor;
 
-    /// <param name="newDevice">Makes the device of each connection, which is closed when the connection ends. Null: the front-end is refused.</param>
-    public VhostUserServer(VhostUserServerOptions options, Func<VhostUserDevice?> newDevice, VhostLog log)
+    /// <param name="newDevice">Makes the device of each connection from its slot (<see cref="VhostUserSessionState"/>); it is closed when the connection ends. Null: the front-end is refused.</param>
+    public VhostUserServer(VhostUserServerOptions options, Func<int, VhostUserDevice?> newDevice, VhostLog log)
     {
         if (options.SocketPath is null == options.ListenFd is null) { throw new ArgumentException("either a socket path or a listening descriptor", nameof(options)); }
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxSessions, 1, nameof(options));
@@ -163,13 +163,13 @@ public sealed class VhostUserServer
     private async IoTask<bool> ServeAsync(SafeFd socket)
     {
         long number = ConnectionCount++;
-        if (_newDevice() is not { } device)
+        int slot = 0;
+        while (_sessions.Exists(s => s.Slot == slot)) { slot++; }
+        if (_newDevice(slot) is not { } device)
         {
             socket.Dispose();
             return false;
         }
-        int slot = 0;
-        while (_sessions.Exists(s => s.Slot == slot)) { slot++; }
         string name = _options.MaxSessions == 1 ? _options.Name : $"{_options.Name}: session {slot}";
         _log(VhostLogLevel.Info, $"{name}: front-end connected");
         var served = new Served(new VhostUserSession(_reactor!, socket, device, name, _log, _options.Coalescing), slot, number);

@@ -140,7 +140,7 @@ public sealed class DamagedCopyTests : VolumeFixture
             Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
             await PutAsync(volume, 1, 10);
             Anchor anchor = pool.Geometry.Anchor0;
-            OpenResult<LogScan> scan = await LogScan.ReadAsync(Disk, anchor, pool.Catalogue.Header, isKnownEmpty: false);
+            OpenResult<LogScan> scan = await LogScan.ReadAsync(Disk, anchor, pool.Catalogue.Header, isKnownEmpty: false, new ScanMemory());
             Assert.True(scan.Value!.Records.Count > 0);
             Assert.Equal(scan.Value.EndLsn, scan.Value.ProvenLsn);
             scan.Value.Dispose();

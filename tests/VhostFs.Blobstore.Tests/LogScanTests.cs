@@ -14,7 +14,7 @@ public sealed class LogScanTests : VolumeFixture
         Run(async () =>
         {
             (VolumeHeader header, Anchor anchor, ulong last) = await FilledAsync(puts: 400);
-            using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false));
+            using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false, new ScanMemory()));
             Assert.Equal(last, scan.EndLsn);
             Assert.InRange(scan.ProvenLsn, header.CheckpointLsn, last);
             Assert.Equal(last - header.CheckpointLsn, (ulong)scan.Records.Count);
@@ -39,7 +39,7 @@ public sealed class LogScanTests : VolumeFixture
                 Span<byte> block = DiskBytes(anchor.RingFirst + (ulong)random.Next(anchor.RingBlocks));
                 if (random.Next(2) == 0) { block.Clear(); }
                 else { random.NextBytes(block[(512 * random.Next(8))..]); }
-                using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false));
+                using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false, new ScanMemory()));
                 Assert.InRange(scan.EndLsn, header.CheckpointLsn, last);
                 Assert.Equal(scan.EndLsn - header.CheckpointLsn, (ulong)scan.Records.Count);
                 for (int r = 0; r < scan.Records.Count; r++) { Assert.Equal(header.CheckpointLsn + 1 + (ulong)r, scan.Records[r].Lsn); }
@@ -72,7 +72,7 @@ public sealed class LogScanTests : VolumeFixture
                 int bytes = BinaryPrimitives.ReadInt32LittleEndian(batch[LogBatchHeader.RecordBytes..]);
                 if (bytes < 0 || bytes > batch.Length - LogBatchHeader.Bytes) { bytes = 0; }
                 BinaryPrimitives.WriteUInt32LittleEndian(batch[LogBatchHeader.Crc..], LogBatchHeader.ComputeCrc(batch, bytes));
-                using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false));
+                using LogScan scan = VolumeTests.Value(await LogScan.ReadAsync(Disk, anchor, header, isKnownEmpty: false, new ScanMemory()));
                 foreach (ScannedRecord record in scan.Records)
                 {
                     var reader = new RecordReader(scan.RecordBytes(record));

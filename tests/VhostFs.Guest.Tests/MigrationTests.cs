@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Xunit;
 
 namespace VhostFs.Guest.Tests;
@@ -7,14 +8,21 @@ namespace VhostFs.Guest.Tests;
 [Trait("Kind", "Guest")]
 public class MigrationTests
 {
-    // A page that we had written to and not marked would be an old one there: of what was read, of an answer, or of a ring. The second disk says when it is enough.
+    private static readonly string[] s_disks = ["vm1", "word", "held"]; // vda, vdb, vdc
+
+    // A page that we had written to and not marked would be an old one there: of what was read, of an answer, or of a ring. The guest's own writes hide most of that, so one program holds what it has
+    // read while all pages have been sent once. The second disk says when to read that, and when it is enough.
     private const string Work = """
+        mkfifo /tmp/lines; blk-check hold 5 /dev/vdc </tmp/lines & exec 9>/tmp/lines
         for round in $(seq 1 1000); do
-          blk-check mix $round 2000 /dev/vda || exit 1
+          blk-check mix $round 1000 /dev/vda || exit 1
           echo round $round
-          echo 1 >/proc/sys/vm/drop_caches
-          [ "$(head -c 4 /dev/vdb)" != done ] || break
+          case "$(head -c 4 /dev/vdb)" in
+            read) [ -n "$told" ] || echo >&9; told=1 ;;
+            done) break ;;
+          esac
         done
+        echo >&9; wait $! || exit 2
         blk-check fill 9 /dev/vda && blk-check verify 9 /dev/vda
         """;
 
@@ -27,14 +35,14 @@ public class MigrationTests
     private static void Migrate(string[] machine, int there)
     {
         using var daemon = new BlockDaemon();
-        string file = daemon["disk.img"], word = daemon["word.img"];
-        using (FileStream made = File.Create(file)) { made.SetLength(32 << 20); }
-        using (FileStream made = File.Create(word)) { made.SetLength(1 << 20); }
-        daemon.Call("bdev_aio_create", $$"""{"name":"F0","filename":"{{file}}","block_size":4096}""");
-        daemon.Call("vhost_create_blk_controller", """{"ctrlr":"vm1","dev_name":"F0"}""");
-        daemon.Call("bdev_aio_create", $$"""{"name":"F1","filename":"{{word}}","block_size":4096}""");
-        daemon.Call("vhost_create_blk_controller", """{"ctrlr":"word","dev_name":"F1"}""");
-        var isAtWork = new ManualResetEventSlim();
+        string file = NewDisk("vm1", 32 << 20), word = NewDisk("word", 1 << 20), held = NewDisk("held", 8 << 20);
+        Assert.Equal(0, Command.Run(Path.Combine(Repository.GuestPrograms, "blk-check"), ["fill", "5", held]).ExitStatus);
+        foreach (string disk in s_disks)
+        {
+            daemon.Call("bdev_aio_create", $$"""{"name":"{{disk}}","filename":"{{daemon[disk + ".img"]}}","block_size":4096}""");
+            daemon.Call("vhost_create_blk_controller", $$"""{"ctrlr":"{{disk}}","dev_name":"{{disk}}"}""");
+        }
+        ManualResetEventSlim isAtWork = new(), isHeld = new();
         Command guest = Boot(0);
         try
         {
@@ -43,12 +51,12 @@ public class MigrationTests
                 Assert.True(isAtWork.Wait(TimeSpan.FromMinutes(2)), guest.Error);
                 isAtWork.Reset();
                 Command next = Boot(machineNumber);
-                try { Move(daemon[$"qmp{machineNumber - 1}"], daemon[$"in{machineNumber}"]); }
+                try { Move(daemon[$"qmp{machineNumber - 1}"], daemon[$"in{machineNumber}"], Hold); }
                 finally { guest.Dispose(); }
                 guest = next;
             }
             Assert.True(isAtWork.Wait(TimeSpan.FromMinutes(2)), guest.Error); // it goes on there
-            Command.Run("sh", ["-c", $"printf done | dd of={word} conv=notrunc"]); // not with a FileStream, which asks for a lock of its own
+            Say("done");
             Finished run = guest.Wait(TimeSpan.FromMinutes(3));
             Assert.True(run.ExitStatus == 0, run.Output + run.Error);
             Assert.Contains("ok verify", run.Output, StringComparison.Ordinal);
@@ -58,33 +66,50 @@ public class MigrationTests
         Finished check = Command.Run(Path.Combine(Repository.GuestPrograms, "blk-check"), ["verify", "9", file]);
         Assert.True(check.ExitStatus == 0, check.Output);
 
-        Command Boot(int number) => daemon.Boot(["vm1", "word"], [.. Guest.Trixie, .. machine], Work,
+        string NewDisk(string name, long bytes)
+        {
+            using FileStream made = File.Create(daemon[name + ".img"]);
+            made.SetLength(bytes);
+            return made.Name;
+        }
+
+        // Not with a FileStream, which asks for a lock of its own.
+        void Say(string what) => Command.Run("sh", ["-c", $"printf {what} | dd of={word} conv=notrunc"]);
+
+        void Hold()
+        {
+            Say("read");
+            Assert.True(isHeld.Wait(TimeSpan.FromMinutes(2)), guest.Error);
+        }
+
+        Command Boot(int number) => daemon.Boot(s_disks, [.. Guest.Trixie, .. machine], Work,
             ["--mem", "192M", "--qmp", daemon[$"qmp{number}"], .. number == 0 ? (string[])[] : ["--incoming", $"unix:{daemon[$"in{number}"]}"]], onLine: line =>
             {
                 if (line.StartsWith("round", StringComparison.Ordinal)) { isAtWork.Set(); }
+                if (line == "ok held") { isHeld.Set(); }
             });
     }
 
-    // Slowly first, so that pages are sent while they change, and then to an end.
-    private static void Move(string qmpPath, string target)
+    /// <param name="onAllSent">When all pages have been sent once, and are being sent again. The guest stays until this returns, unless the host is so busy that it has no time to write to two pages.</param>
+    private static void Move(string qmpPath, string target, Action onAllSent)
     {
         WaitFor(() => File.Exists(target), "the other QEMU listens");
         using var qmp = new Qmp(qmpPath);
-        qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{32 << 20}}}""");
+        qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{8 << 20}},"downtime-limit":1}"""); // in a millisecond no more than two pages: it does not come to an end by itself
         qmp.Execute("migrate", $$"""{"uri":"unix:{{target}}"}""");
-        bool isFast = false;
-        WaitFor(() =>
+        WaitFor(() => SyncCount().Success && SyncCount().Groups[1].Value != "1", "all pages are sent once");
+        onAllSent();
+        qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{1 << 30}},"downtime-limit":300}""");
+        WaitFor(() => Status().Contains("\"completed\"", StringComparison.Ordinal), "the guest is there");
+
+        Match SyncCount() => Regex.Match(Status(), "\"dirty-sync-count\": ([0-9]+)");
+
+        string Status()
         {
-            string state = qmp.Execute("query-migrate");
-            Assert.DoesNotContain("\"failed\"", state, StringComparison.Ordinal);
-            if (!isFast && !state.Contains("\"dirty-sync-count\": 1,", StringComparison.Ordinal) && !state.Contains("\"dirty-sync-count\": 2,", StringComparison.Ordinal)
-                && state.Contains("\"dirty-sync-count\"", StringComparison.Ordinal))
-            {
-                isFast = true;
-                qmp.Execute("migrate-set-parameters", $$"""{"max-bandwidth":{{1 << 30}}}""");
-            }
-            return state.Contains("\"completed\"", StringComparison.Ordinal);
-        }, "the guest is there");
+            string status = qmp.Execute("query-migrate");
+            Assert.DoesNotContain("\"failed\"", status, StringComparison.Ordinal);
+            return status;
+        }
     }
 
     private static void WaitFor(Func<bool> condition, string what)

@@ -44,13 +44,6 @@ public abstract class BlockRpcFixture : IDisposable
 
     protected Task<JsonNode> CallAsync(string method, string parameters) => _target.CallAsync(method, parameters);
 
-    protected async Task ExchangeAsync(string request, string answer)
-    {
-        using Socket client = Connect(Files["s"]);
-        await SendAsync(client, request);
-        Assert.Equal(answer + "\n", await ReadOnceAsync(client));
-    }
-
     protected static Socket Connect(string path)
     {
         var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 60_000 };

@@ -251,21 +251,6 @@ public sealed class BlockRpcTests : BlockRpcFixture
     }
 
     [Fact]
-    public async Task Katas_five_calls_are_answered_in_one_piece_each()
-    {
-        // As Go marshals them: members of the struct in order, those of the map sorted; each on a connection of its own, with one read of 8 KiB.
-        string file = Files["volume.img"];
-        await File.WriteAllBytesAsync(file, new byte[1 << 20]);
-        await ExchangeAsync($$"""{"method":"bdev_aio_create","params":{"block_size":512,"filename":"{{file}}","name":"vol1"},"id":1,"jsonrpc":"2.0"}""", """{"jsonrpc":"2.0","id":1,"result":"vol1"}""");
-        await ExchangeAsync("""{"method":"vhost_create_blk_controller","params":{"cpumask":"0x1","ctrlr":"vol1.sock","dev_name":"vol1"},"id":2,"jsonrpc":"2.0"}""", """{"jsonrpc":"2.0","id":2,"result":true}""");
-        await ExchangeAsync("""{"method":"vhost_get_controllers","params":null,"id":3,"jsonrpc":"2.0"}""",
-            $$$$"""{"jsonrpc":"2.0","id":3,"result":[{"ctrlr":"vol1.sock","cpumask":"0x1","delay_base_us":0,"iops_threshold":60000,"socket":"{{{{Files["sockets/vol1.sock"]}}}}","sessions":[],"backend_specific":{"block":{"readonly":false,"bdev":"vol1","transport":"vhost_user_blk"}}}]}""");
-        await ExchangeAsync("""{"method":"vhost_delete_controller","params":{"ctrlr":"vol1.sock"},"id":4,"jsonrpc":"2.0"}""", """{"jsonrpc":"2.0","id":4,"result":true}""");
-        await ExchangeAsync("""{"method":"bdev_aio_delete","params":{"name":"vol1"},"id":5,"jsonrpc":"2.0"}""", """{"jsonrpc":"2.0","id":5,"result":true}""");
-        await ExchangeAsync("""{"method":"bdev_aio_delete","params":{"name":"vol1"},"id":6,"jsonrpc":"2.0"}""", """{"jsonrpc":"2.0","id":6,"error":{"code":-19,"message":"No such device"}}""");
-    }
-
-    [Fact]
     public async Task A_reason_that_a_client_cannot_be_told_is_in_the_log()
     {
         await CallAsync("bdev_malloc_create", """{"num_blocks":8,"block_size":512,"nam":"x"}""");

@@ -13,22 +13,15 @@ public sealed partial class RpcCoverageTests
         using var files = new TemporaryDirectory();
         using var target = new RpcTarget(files);
         string[] methods = [.. target.Methods.Keys.Append(RpcServer.GetMethods).Append(AttachedMounts.Method).Order(StringComparer.Ordinal)];
-        string root = FindRoot();
         // The first column of a table that lists methods may name several.
-        string[] documented = [.. File.ReadLines(Path.Combine(root, "docs", "rpc.md")).Where(line => line.StartsWith("| `", StringComparison.Ordinal))
+        string[] documented = [.. File.ReadLines(Repository.File("docs", "rpc.md")).Where(line => line.StartsWith("| `", StringComparison.Ordinal))
             .SelectMany(line => Name().Matches(line.Split('|')[1]).Select(match => match.Groups[1].Value)).Order(StringComparer.Ordinal)];
         Assert.Equal(methods, documented);
-        string tests = string.Concat(Directory.EnumerateFiles(Path.Combine(root, "tests"), "*.cs", SearchOption.AllDirectories).Select(File.ReadAllText));
+        string tests = string.Concat(Directory.EnumerateFiles(Repository.File("tests"), "*.cs", SearchOption.AllDirectories)
+            .Concat(Directory.EnumerateFiles(Repository.File("tests", "VhostFs.Program.Tests", "Exchanges"))).Select(File.ReadAllText));
         // Two modules are the same and have one test; what `vhostfs mount` calls is tested by mounting.
         bool IsCalled(string method) => tests.Contains($"\"{method}\"", StringComparison.Ordinal) || tests.Contains($"\"{FileModule().Replace(method, "bdev_{module}_")}\"", StringComparison.Ordinal);
         Assert.DoesNotContain(methods, method => !IsCalled(method) && method != AttachedMounts.Method);
-    }
-
-    private static string FindRoot()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "VhostFs.sln"))) { folder = folder.Parent; }
-        return folder?.FullName ?? throw new InvalidOperationException($"no VhostFs.sln above {AppContext.BaseDirectory}");
     }
 
     // rpc_..., bdev_..., and not a type's GUID.

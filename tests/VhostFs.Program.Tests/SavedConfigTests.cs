@@ -112,6 +112,19 @@ public sealed class SavedConfigTests : IDisposable
     }
 
     [Fact]
+    public async Task A_client_hears_for_how_long_collections_have_stopped_the_process()
+    {
+        JsonNode before = (await _target.ResultAsync("framework_get_memory"))!;
+        GC.Collect();
+        JsonNode after = (await _target.ResultAsync("framework_get_memory"))!;
+        Assert.True((long)after["collections"]! > (long)before["collections"]!);
+        Assert.True((long)after["pauses_ns"]! > (long)before["pauses_ns"]!);
+        Assert.True((long)after["allocated_bytes"]! > (long)before["allocated_bytes"]!);
+        Assert.InRange((long)after["heap_bytes"]!, 1, (long)after["committed_bytes"]!);
+        await _target.PlayAsync(("framework_get_memory", """{"of":"others"}""", RpcTarget.Error(-32602, "Invalid parameters")));
+    }
+
+    [Fact]
     public async Task A_client_can_say_how_the_reactors_wait()
     {
         await _target.PlayAsync(

@@ -171,6 +171,36 @@ public sealed class ScsiRpcTests : IDisposable
         Assert.Equal("[]", (await _target.ResultAsync("bdev_get_bdevs")).ToJsonString());
     }
 
+    [Theory]
+    [InlineData("0x1")] // where the bdev is
+    [InlineData("0x2")] // on another reactor
+    public async Task Several_VMs_share_the_disks_of_a_controller_each_as_an_initiator(string mask)
+    {
+        await _target.PlayAsync(
+            ("bdev_null_create", """{"name":"N0","num_blocks":2048,"block_size":512}""", "\"N0\""),
+            ("vhost_create_scsi_controller", $$"""{"ctrlr":"c0","cpumask":"{{mask}}"}""", "true"),
+            ("vhost_scsi_controller_add_target", """{"ctrlr":"c0","scsi_target_num":0,"bdev_name":"N0"}""", "0"));
+        using var a = new ScsiGuest(_directory["sockets/c0"]);
+        using var b = new ScsiGuest(_directory["sockets/c0"]);
+        string sessions = (await _target.ResultAsync("vhost_get_controllers"))[0]!["sessions"]!.ToJsonString();
+        Assert.Equal("""[{"vid":0,"id":0,"name":"c0s0","started":true,"max_queues":1,"inflight_task_cnt":0},{"vid":1,"id":1,"name":"c0s1","started":true,"max_queues":1,"inflight_task_cnt":0}]""", sessions);
+        List<int> eventsOfA = a.LeaveEventBuffers(2), eventsOfB = b.LeaveEventBuffers(2);
+        Assert.True(a.Out("5F000000000000001800", Keys(0, 1)).IsGood); // registers
+        Assert.True(a.Out("5F010300000000001800", Keys(1, 0)).IsGood); // reserves: exclusive access
+        Assert.Equal((ScsiStatus.Good, ScsiStatus.ReservationConflict), (a.Read(0, 1).Status, b.Read(0, 1).Status));
+        Assert.True(b.Out("5F000000000000001800", Keys(0, 2)).IsGood);
+        Assert.True(b.Out("5F040300000000001800", Keys(2, 1)).IsGood); // preempts
+        Assert.Equal(0x062A05, a.TestUnitReady().Sense);
+        Assert.Equal((ScsiStatus.ReservationConflict, ScsiStatus.Good), (a.Read(0, 1).Status, b.Read(0, 1).Status));
+        await _target.ResultAsync("bdev_null_resize", """{"name":"N0","new_size":2}""");
+        Assert.Equal(((3u, 0, 0x092Au), (3u, 0, 0x092Au)), (a.WaitForEvent(eventsOfA[0]), b.WaitForEvent(eventsOfB[0])));
+        await _target.PlayAsync(("bdev_null_delete", """{"name":"N0"}""", "true"));
+        Assert.Equal(((1u, 0, 2u), (1u, 0, 2u)), (a.WaitForEvent(eventsOfA[1]), b.WaitForEvent(eventsOfB[1])));
+        await _target.PlayAsync(("vhost_delete_controller", """{"ctrlr":"c0"}""", Wrong("Device or resource busy")));
+
+        static byte[] Keys(byte own, byte service) => [0, 0, 0, 0, 0, 0, 0, own, 0, 0, 0, 0, 0, 0, 0, service, 0, 0, 0, 0, 0, 0, 0, 0];
+    }
+
     private static string Wrong(string message) => RpcTarget.Error(-32602, message);
 
     private static string Target(int number, string bdev) => $$"""{"scsi_dev_num":{{number}},"id":{{number}},"target_name":"Target {{number}}","luns":[{"id":0,"bdev_name":"{{bdev}}"}]}""";

@@ -131,6 +131,23 @@ public sealed class RingTests : IDisposable
     }
 
     [Fact]
+    public void More_waits_than_slots_keep_no_transfer_from_the_kernel_and_can_all_be_cancelled()
+    {
+        Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));
+        using (fd)
+        {
+            var waits = new IoTask<IoResult>[_reactor.Ring.SlotCount * 3];
+            var handles = new IoHandle[waits.Length];
+            for (int i = 0; i < waits.Length; i++) { waits[i] = _reactor.Ring.PollAsync(fd, 1 /* POLLIN */, out handles[i]); }
+            while (_reactor.Ring.InKernelCount < waits.Length) { _reactor.RunOnce(wait: false); }
+
+            Assert.Equal(BlockBytes, _reactor.RunUntilComplete(() => _reactor.Ring.WriteAsync(_file, _buffer.Slice(0, BlockBytes), 0)).Value);
+            foreach (IoHandle handle in handles) { _reactor.Ring.CancelAsync(handle).Detach(); }
+            foreach (IoTask<IoResult> wait in waits) { Assert.Equal(Errno.ECANCELED, _reactor.RunUntilComplete(wait).Errno); }
+        }
+    }
+
+    [Fact]
     public void A_watch_reports_each_event_until_it_is_disposed()
     {
         Assert.Equal(Errno.None, EventFd.Create(out SafeFd fd));

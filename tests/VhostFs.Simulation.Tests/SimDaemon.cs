@@ -78,7 +78,7 @@ internal sealed class SimDaemon(Simulation simulation, string directory)
     private void Export(GuestPlan guest, VhostFs.Blobfs.Blobfs fileSystem)
     {
         var options = new VhostUserServerOptions { Name = guest.Name, SocketPath = Socket(directory, guest) };
-        var server = new VhostUserServer(options, () => NewDevice(fileSystem), (level, line) => simulation.Log(level, line));
+        var server = new VhostUserServer(options, _ => NewDevice(fileSystem), (level, line) => simulation.Log(level, line));
         Errno started = server.Start();
         if (started != Errno.None) { throw new InvalidOperationException($"cannot listen: {started}"); }
         _servers.Add(server);

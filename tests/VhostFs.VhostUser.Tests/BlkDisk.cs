@@ -24,7 +24,7 @@ internal sealed class BlkDisk : IDisposable
         {
             string path = Path.Combine(_directory, $"{i}.sock");
             Paths.Add(path);
-            var server = new VhostUserServer(new VhostUserServerOptions { Name = $"blk{i}", SocketPath = path, MaxSessions = sessions, Coalescing = coalescing }, () => new VhostUserBlkDevice(Bdev, Write, isReadOnly, maxInFlight), Write);
+            var server = new VhostUserServer(new VhostUserServerOptions { Name = $"blk{i}", SocketPath = path, MaxSessions = sessions, Coalescing = coalescing }, _ => new VhostUserBlkDevice(Bdev, Write, isReadOnly, maxInFlight), Write);
             _servers.Add(server);
             Assert.Equal(Errno.None, OnReactor(server.Start));
         }

@@ -25,7 +25,7 @@ internal sealed class Export : IDisposable
             FileSystems.Add(fs);
             Paths.Add(path);
             var options = new VhostUserServerOptions { Name = $"fs{i}", SocketPath = path };
-            var server = new VhostUserServer(options, () => new VhostUserFsDevice(new FuseServer(fs, new FuseServerOptions { PosixLocks = true }), maxInFlight), (_, line) => Log.Add(line));
+            var server = new VhostUserServer(options, _ => new VhostUserFsDevice(new FuseServer(fs, new FuseServerOptions { PosixLocks = true }), maxInFlight), (_, line) => Log.Add(line));
             _servers.Add(server);
             Assert.Equal(Errno.None, OnReactor(server.Start));
         }

@@ -11,7 +11,7 @@ public sealed class ScsiCommandTests : IDisposable
     private readonly ScsiHost _host = new();
     private readonly ScsiGuest _guest;
 
-    public ScsiCommandTests() => _guest = new ScsiGuest(_host.Paths[0]);
+    public ScsiCommandTests() => _guest = new ScsiGuest(_host.SocketPath);
 
     public void Dispose()
     {
@@ -171,7 +171,7 @@ public sealed class ScsiCommandTests : IDisposable
     public void A_new_connection_is_told_of_the_power_on_once_and_may_ask_before()
     {
         _guest.Dispose();
-        using var next = new ScsiGuest(_host.Paths[0], isReady: false);
+        using var next = new ScsiGuest(_host.SocketPath, isReady: false);
         Assert.True(next.In("120000006000", 96).IsGood);
         Assert.True(next.In("A00000000000000000100000", 16).IsGood);
         Assert.Equal(ScsiGuest.PowerOn, next.Read(0, 1).Sense);

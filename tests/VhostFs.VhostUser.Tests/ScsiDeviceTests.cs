@@ -23,7 +23,7 @@ public sealed class ScsiDeviceTests
     public void What_is_written_is_read_back_with_every_ring_style(VirtioFeatures features)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0], features);
+        using var guest = new ScsiGuest(host.SocketPath, features);
         for (int i = 0; i < 100; i++)
         {
             byte[] data = Pattern(i, 512 * (1 + (i % 16)));
@@ -43,7 +43,7 @@ public sealed class ScsiDeviceTests
     public void Descriptors_may_begin_and_end_anywhere(int[] readable, int[] writable)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] data = Pattern(5, 4096);
         ScsiAnswer written = guest.Command(ScsiGuest.Cdb10(0x2A, 8, 8), data, 0, readable: readable, writable: writable);
         Assert.Equal((true, (uint)FixedIn), (written.IsGood, written.Used));
@@ -58,7 +58,7 @@ public sealed class ScsiDeviceTests
     public void What_is_no_command_of_ours_comes_back_with_what_can_be_said()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] request = guest.Request([0x12, 0, 0, 0, 96], []);
         Assert.Equal(ScsiResponse.Failure, guest.Raw(request[..^1], 96, [], [], guest.Queue).Response); // half a CDB
         Assert.Equal(ScsiResponse.Failure, guest.Raw([], 96, [], [], guest.Queue).Response);
@@ -80,7 +80,7 @@ public sealed class ScsiDeviceTests
     public void The_configuration_space_is_the_specifications()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] golden = Convert.FromHexString("FE000000" + "7E000000" + "00000100" + "80000000" + "10000000" + "60000000" + "20000000" + "0000" + "0700" + "FF3F0000");
         Assert.Equal(golden, guest.GetConfig(0, ScsiConfig.Size));
         Assert.Equal((36, ScsiConfig.SenseSizeOffset, ScsiConfig.CdbSizeOffset),
@@ -93,7 +93,7 @@ public sealed class ScsiDeviceTests
     public void A_driver_may_set_the_sizes_of_sense_and_CDB()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         Assert.Equal(0UL, guest.SetConfig(ScsiConfig.CdbSizeOffset, 16, 0, 0, 0));
         Assert.Equal(0UL, guest.SetConfig(ScsiConfig.SenseSizeOffset, 8, 0, 0, 0));
         (guest.SenseBytes, guest.CdbBytes) = (8, 16);
@@ -115,7 +115,7 @@ public sealed class ScsiDeviceTests
     {
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => held);
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         try
         {
             ushort first = Submit(guest, 77), second = Submit(guest, 78);
@@ -147,7 +147,7 @@ public sealed class ScsiDeviceTests
     public void Control_requests_are_answered_as_the_specification_says()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         foreach (ScsiTaskFunction function in (ScsiTaskFunction[])[ScsiTaskFunction.AbortTask, ScsiTaskFunction.AbortTaskSet, ScsiTaskFunction.ClearTaskSet, ScsiTaskFunction.QueryTask, ScsiTaskFunction.QueryTaskSet])
         {
             Assert.Equal(ScsiResponse.Ok, guest.Manage(function));
@@ -177,7 +177,7 @@ public sealed class ScsiDeviceTests
     public void A_target_that_comes_or_goes_is_told_in_a_buffer_that_waits(VirtioFeatures features)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0], features);
+        using var guest = new ScsiGuest(host.SocketPath, features);
         List<int> buffers = guest.LeaveEventBuffers(8);
         Assert.Equal(ScsiResponse.BadTarget, guest.TestUnitReady(5).Response);
         host.Add(5, _ => new NullBdev("more", 1 << 20, 512));
@@ -196,7 +196,7 @@ public sealed class ScsiDeviceTests
     public void A_new_size_is_told_twice()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         List<int> buffers = guest.LeaveEventBuffers(2);
         Assert.Equal(Errno.None, host.OnReactorAsync(() => host.Bdev.ResizeAsync(2 * ScsiHost.DiskBytes)));
         Assert.Equal((3u, 0, 0x092Au), guest.WaitForEvent(buffers[0]));
@@ -211,7 +211,7 @@ public sealed class ScsiDeviceTests
     public void Events_that_find_no_buffer_are_lost_and_the_next_buffer_says_so(VirtioFeatures features)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0], features);
+        using var guest = new ScsiGuest(host.SocketPath, features);
         guest.EventQueue.Kick();
         host.Add(1, _ => new NullBdev("one", 1 << 20, 512));
         host.Add(2, _ => new NullBdev("two", 1 << 20, 512));
@@ -232,7 +232,7 @@ public sealed class ScsiDeviceTests
     public void A_driver_that_knows_no_events_gets_none()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0], FrontEnd.AllFeatures);
+        using var guest = new ScsiGuest(host.SocketPath, FrontEnd.AllFeatures);
         guest.LeaveEventBuffers(4);
         host.Add(1, _ => new NullBdev("one", 1 << 20, 512));
         Assert.Equal(Errno.None, host.OnReactorAsync(() => host.Bdev.ResizeAsync(2 * ScsiHost.DiskBytes)));
@@ -246,7 +246,7 @@ public sealed class ScsiDeviceTests
     {
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => held);
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         ushort head = Submit(guest, 1);
         FrontEnd.Poll(() => held.Count == 1, "under way");
         Task<bool> removed = host.StartOnReactor(() => host.Targets.RemoveAsync(0));
@@ -263,7 +263,7 @@ public sealed class ScsiDeviceTests
     {
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => held, maxInFlight: 2);
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         for (int i = 0; i < 4; i++) { Submit(guest, (ulong)i); }
         FrontEnd.Poll(() => held.Count == 2, "two");
         Assert.Equal(ScsiResponse.FunctionSucceeded, guest.Manage(ScsiTaskFunction.QueryTask, id: 1));
@@ -280,7 +280,7 @@ public sealed class ScsiDeviceTests
     public void A_bug_below_is_an_error_for_the_guest_and_one_line_in_the_log()
     {
         using var host = new ScsiHost(_ => new MistakenBdev(ScsiHost.NewMemory()));
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         for (int i = 0; i < 3; i++) { Assert.Equal(0x044400, guest.Command(ScsiGuest.Cdb10(0x35, 0, 0)).Sense); }
         Assert.True(guest.Write(0, new byte[512]).IsGood);
         Assert.Single(host.Log, line => line.Contains("because of a bug", StringComparison.Ordinal));
@@ -294,7 +294,7 @@ public sealed class ScsiDeviceTests
     public void Whatever_bytes_come_each_chain_is_answered_once(int seed)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         var random = new Random(seed);
         byte[] opcodes = [0, 3, 8, 0x0A, 0x12, 0x15, 0x1A, 0x1B, 0x25, 0x28, 0x2A, 0x2F, 0x35, 0x41, 0x42, 0x55, 0x5A, 0x5E, 0x5F, 0x88, 0x8A, 0x8F, 0x91, 0x93, 0x9E, 0xA0, 0xA3, 0xA8, 0xAA];
         for (int step = 0; step < 1500; step++)
@@ -328,7 +328,7 @@ public sealed class ScsiDeviceTests
     public void Two_hundred_and_fifty_six_queues_are_served()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0], queues: 256, queueSize: 8, ram: new GuestRam(32 << 20));
+        using var guest = new ScsiGuest(host.SocketPath, queues: 256, queueSize: 8, ram: new GuestRam(32 << 20));
         for (int i = 2; i < 256; i++) { Assert.True(guest.Command(ScsiGuest.Cdb10(0x2A, (uint)i, 1), Pattern(i, 512), queue: guest.FrontEnd.Queues[i]).IsGood); }
         for (int i = 2; i < 256; i++) { Assert.Equal(Pattern(i, 512), guest.Command(ScsiGuest.Cdb10(0x28, (uint)i, 1), [], 512, queue: guest.FrontEnd.Queues[257 - i]).Data); }
     }
@@ -338,7 +338,7 @@ public sealed class ScsiDeviceTests
     {
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var first = new ScsiHost(_ => held);
-        var before = new ScsiGuest(first.Paths[0], queues: 0, isReady: false); // its memory is the next one's
+        var before = new ScsiGuest(first.SocketPath, queues: 0, isReady: false); // its memory is the next one's
         (InflightDescription description, SafeFd area) = before.GetInflight(queues: 3, queueSize: 64);
         using (area)
         {
@@ -350,7 +350,7 @@ public sealed class ScsiDeviceTests
             before.FrontEnd.Socket.Dispose();
 
             using var second = new ScsiHost();
-            using var after = new ScsiGuest(second.Paths[0], queues: 0, ram: before.FrontEnd.Ram, isReady: false);
+            using var after = new ScsiGuest(second.SocketPath, queues: 0, ram: before.FrontEnd.Ram, isReady: false);
             Assert.Equal(0UL, after.SetInflight(description, area));
             DriverQueue queue = before.Queue;
             after.FrontEnd.Start(queue, queue.UsedIndex);
@@ -365,9 +365,9 @@ public sealed class ScsiDeviceTests
     [Fact]
     public void Memory_that_is_shrunk_ends_its_session_and_nothing_else()
     {
-        using var host = new ScsiHost(sockets: 2);
-        using var victim = new ScsiGuest(host.Paths[1]);
-        using (var guest = new ScsiGuest(host.Paths[0]))
+        using var host = new ScsiHost(sessions: 2);
+        using var victim = new ScsiGuest(host.SocketPath);
+        using (var guest = new ScsiGuest(host.SocketPath))
         {
             int offset = guest.FrontEnd.Ram.LengthBytes - 8192, header = guest.FrontEnd.Ram.Allocate(FixedOut);
             guest.Request(Convert.FromHexString(ScsiGuest.Cdb10(0x28, 0, 1)), []).CopyTo(guest.FrontEnd.Ram.At(header, FixedOut));
@@ -377,7 +377,7 @@ public sealed class ScsiDeviceTests
             Assert.Equal(Errno.None, FileCalls.Truncate(guest.FrontEnd.Ram.Fd, guest.FrontEnd.Ram.LengthBytes));
         }
         Assert.True(victim.TestUnitReady().IsGood);
-        using var next = new ScsiGuest(host.Paths[0]);
+        using var next = new ScsiGuest(host.SocketPath);
         Assert.True(next.TestUnitReady().IsGood);
     }
 

@@ -5,7 +5,7 @@ using VhostFs.Reactor;
 
 namespace VhostFs.VhostUser.Tests;
 
-/// <summary>A reactor thread with one set of targets behind one or more vhost-user-scsi sockets, each an initiator of its own.</summary>
+/// <summary>A reactor thread with one set of targets behind a vhost-user-scsi socket, each session an initiator of its own.</summary>
 internal sealed class ScsiHost : IDisposable
 {
     public const int DiskBytes = 4 << 20;
@@ -13,23 +13,18 @@ internal sealed class ScsiHost : IDisposable
 
     private readonly Reactor.Reactor _reactor = new(Ring.Create(128), "test");
     private readonly string _directory = Directory.CreateTempSubdirectory("vhostfs").FullName;
-    private readonly List<VhostUserServer> _servers = [];
+    private readonly VhostUserServer _server;
     private readonly List<IBdev> _bdevs = [];
 
     /// <param name="make">Makes the bdev of target 0, on the reactor; a malloc bdev with blocks of 512 bytes when absent.</param>
-    public ScsiHost(Func<Reactor.Reactor, IBdev>? make = null, int maxInFlight = 1024, int sockets = 1)
+    public ScsiHost(Func<Reactor.Reactor, IBdev>? make = null, int maxInFlight = 1024, int sessions = 1)
     {
         _reactor.UnhandledException += Unhandled.Add;
         _reactor.Start();
         Add(0, make ?? (_ => NewMemory()));
-        for (int i = 0; i < sockets; i++)
-        {
-            string path = Path.Combine(_directory, $"{i}.sock"), initiator = $"initiator {i}";
-            Paths.Add(path);
-            var server = new VhostUserServer(new VhostUserServerOptions { Name = $"scsi{i}", SocketPath = path }, () => new VhostUserScsiDevice(Targets, initiator, Write, maxInFlight), Write);
-            _servers.Add(server);
-            Assert.Equal(Errno.None, OnReactor(server.Start));
-        }
+        SocketPath = Path.Combine(_directory, "scsi.sock");
+        _server = new VhostUserServer(new VhostUserServerOptions { Name = "scsi", SocketPath = SocketPath, MaxSessions = sessions }, slot => new VhostUserScsiDevice(Targets, $"initiator {slot}", Write, maxInFlight), Write);
+        Assert.Equal(Errno.None, OnReactor(_server.Start));
     }
 
     public ScsiTargets Targets { get; } = new();
@@ -37,7 +32,9 @@ internal sealed class ScsiHost : IDisposable
     /// <summary>Of target 0.</summary>
     public IBdev Bdev => _bdevs[0];
 
-    public List<string> Paths { get; } = [];
+    public string SocketPath { get; }
+
+    public IReadOnlyList<VhostUserSessionState> Sessions => OnReactor(() => _server.SessionStates);
 
     public ConcurrentBag<string> Log { get; } = [];
 
@@ -67,7 +64,7 @@ internal sealed class ScsiHost : IDisposable
 
     public void Dispose()
     {
-        foreach (VhostUserServer server in _servers) { OnReactorAsync(server.StopAsync); }
+        OnReactorAsync(_server.StopAsync);
         for (int i = 0; i < ScsiTargets.Count; i++) { Remove(i); }
         OnReactor(() => { _bdevs.ForEach(b => b.Dispose()); return true; });
         _reactor.Dispose();

@@ -16,7 +16,7 @@ public sealed class ScsiMediumTests
     public void Every_form_of_read_and_write_moves_the_same_bytes(int blockSize)
     {
         using var host = new ScsiHost(_ => ScsiHost.NewMemory(blockSize));
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         string[] reads = ["080000070300", ScsiGuest.Cdb10(0x28, 7, 3), ScsiGuest.Cdb12(0xA8, 7, 3), ScsiGuest.Cdb16(0x88, 7, 3)];
         string[] writes = ["0A0000070300", ScsiGuest.Cdb10(0x2A, 7, 3), ScsiGuest.Cdb12(0xAA, 7, 3), ScsiGuest.Cdb16(0x8A, 7, 3)];
         foreach ((string write, int seed) in writes.Select((w, i) => (w, i)))
@@ -40,7 +40,7 @@ public sealed class ScsiMediumTests
     public void Nothing_means_256_blocks_in_the_six_byte_form_and_nothing_elsewhere()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         host.Fill(0, ScsiHost.DiskBytes, 7);
         Assert.Equal(256 * 512 + 108u, guest.In("080000010000", 256 * 512).Used);
         Assert.Equal(ScsiGuest.OutOfRange, guest.In("08FFFFFF0100", 512).Sense); // an address of 21 bits
@@ -61,7 +61,7 @@ public sealed class ScsiMediumTests
     public void Nothing_is_done_outside_of_the_disk(ulong block, uint count)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         host.Fill(0, ScsiHost.DiskBytes, 7);
         byte[] data = new byte[1024];
         Assert.Equal(ScsiGuest.OutOfRange, guest.In(ScsiGuest.Cdb16(0x88, block, count), 1024).Sense);
@@ -77,7 +77,7 @@ public sealed class ScsiMediumTests
     public void Buffers_need_not_be_of_the_CDBs_length_and_must_hold_it(int blocks, int roomBlocks, uint residual)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         host.Fill(0, 8192, 7);
         bool fits = roomBlocks >= blocks;
         ScsiAnswer read = guest.In(ScsiGuest.Cdb10(0x28, 0, (ushort)blocks), roomBlocks * 512);
@@ -92,7 +92,7 @@ public sealed class ScsiMediumTests
     public void Protection_information_is_refused()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] data = new byte[512];
         foreach (byte opcode in (byte[])[0x88, 0x8A, 0x8F, 0x93]) { Assert.Equal(ScsiGuest.InvalidField, guest.Out(ScsiGuest.Cdb16(opcode, 0, 1, flags: 0x20), data).Sense); }
     }
@@ -101,7 +101,7 @@ public sealed class ScsiMediumTests
     public void More_than_the_block_limits_say_is_refused()
     {
         using var host = new ScsiHost(_ => new NullBdev("large", 4L << 30, 512));
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         Assert.Equal(ScsiGuest.InvalidField, guest.In(ScsiGuest.Cdb16(0x88, 0, 65537), 512).Sense);
         Assert.Equal(ScsiGuest.InvalidField, guest.Out(ScsiGuest.Cdb16(0x8A, 0, 65537), new byte[512]).Sense);
         Assert.Equal(ScsiGuest.InvalidField, guest.Command(ScsiGuest.Cdb16(0x8F, 0, 65537)).Sense);
@@ -118,7 +118,7 @@ public sealed class ScsiMediumTests
     {
         var error = new ErrorBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => error);
-        using var guest = new ScsiGuest(host.Paths[0], ram: new GuestRam(32 << 20));
+        using var guest = new ScsiGuest(host.SocketPath, ram: new GuestRam(32 << 20));
         string Cdb(uint block, ushort count, byte flags = 0) => opcode == 0x2F ? ScsiGuest.Cdb10(opcode, block, count, flags) : ScsiGuest.Cdb16(opcode, block, count, flags);
         byte[] data = Pattern(1, 600 * 512); // more than one piece
         Assert.True(guest.Write(5, data).IsGood);
@@ -144,7 +144,7 @@ public sealed class ScsiMediumTests
     public void Write_same_repeats_a_block(byte opcode, bool unmaps)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte flags = unmaps ? (byte)8 : (byte)0;
         string Cdb(uint block, ushort count, int more = 0) => opcode == 0x41 ? ScsiGuest.Cdb10(opcode, block, count, (byte)(flags | more)) : ScsiGuest.Cdb16(opcode, block, count, (byte)(flags | more));
         host.Fill(0, ScsiHost.DiskBytes, 7);
@@ -168,7 +168,7 @@ public sealed class ScsiMediumTests
     public void Write_same_without_data_writes_zeroes_in_the_long_form_alone()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         host.Fill(0, 4096, 7);
         Assert.True(guest.Command(ScsiGuest.Cdb16(0x93, 1, 2, flags: 1)).IsGood);
         Assert.Equal(1024, host.Read(0, 4096).Count(b => b == 0));
@@ -179,7 +179,7 @@ public sealed class ScsiMediumTests
     public void Unmap_clears_its_ranges_and_nothing_beside_them()
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         host.Fill(0, ScsiHost.DiskBytes, 7);
         ScsiAnswer answer = guest.Out("42000000000000004800", Ranges((3, 1), (100, 1000), (50, 0), (Blocks - 1, 1)));
         Assert.True(answer.IsGood);
@@ -199,7 +199,7 @@ public sealed class ScsiMediumTests
     public void Lists_of_ranges_are_checked(string cdb, string list, int expected)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         Assert.Equal(expected, guest.Out(cdb, Convert.FromHexString(list)).Sense);
         Assert.Equal(ScsiResponse.Overrun, guest.Out("42000000000000001800", new byte[23]).Response);
         Assert.Equal(ScsiGuest.InvalidParameter, guest.Out("42000000000000021800", Ranges([.. Enumerable.Repeat((0UL, 1u), 33)])).Sense);
@@ -210,7 +210,7 @@ public sealed class ScsiMediumTests
     public void A_read_only_disk_says_so_and_writes_nothing()
     {
         using var host = new ScsiHost(_ => new ReadOnlyBdev(ScsiHost.NewMemory()));
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] block = new byte[512];
         foreach (string cdb in (string[])["0A0000000100", ScsiGuest.Cdb10(0x2A, 0, 1), ScsiGuest.Cdb12(0xAA, 0, 1), ScsiGuest.Cdb16(0x8A, 0, 1), ScsiGuest.Cdb10(0x41, 0, 1), ScsiGuest.Cdb16(0x93, 0, 1)])
         {
@@ -228,7 +228,7 @@ public sealed class ScsiMediumTests
     public void What_is_synchronized_or_forced_is_durable_and_so_is_all_without_a_write_cache()
     {
         using var host = new ScsiHost(_ => new VolatileBdev(ScsiHost.NewMemory(), seed: 1));
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] block = new byte[512];
         long before = 0;
         long Flushes()
@@ -272,7 +272,7 @@ public sealed class ScsiMediumTests
     {
         var error = new ErrorBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => error);
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         byte[] block = Pattern(1, 512);
         foreach ((BdevOperations operation, Errno errno, int expected, Func<ScsiAnswer> command) in new (BdevOperations, Errno, int, Func<ScsiAnswer>)[]
         {
@@ -302,7 +302,7 @@ public sealed class ScsiMediumTests
     public void Random_work_is_what_an_array_would_have_done(int seed)
     {
         using var host = new ScsiHost();
-        using var guest = new ScsiGuest(host.Paths[0]);
+        using var guest = new ScsiGuest(host.SocketPath);
         var random = new Random(seed);
         byte[] model = new byte[ScsiHost.DiskBytes];
         for (int step = 0; step < 400; step++)
@@ -344,7 +344,7 @@ public sealed class ScsiMediumTests
         try
         {
             using var host = new ScsiHost(reactor => inMemory ? ScsiHost.NewMemory() : UringBdev.Open(reactor.Ring, new UringBdevOptions("file", path) { BlockSize = 512, CreateSizeBytes = ScsiHost.DiskBytes, Cache = UringCacheMode.Buffered }));
-            using var guest = new ScsiGuest(host.Paths[0]);
+            using var guest = new ScsiGuest(host.SocketPath);
             byte[] data = new byte[4096], range = Ranges((8, 8));
             long Cost(int requests)
             {

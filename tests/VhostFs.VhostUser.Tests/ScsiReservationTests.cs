@@ -7,14 +7,14 @@ public sealed class ScsiReservationTests : IDisposable
 {
     private const ulong KeyA = 0xA1A2A3A4A5A6A7A8, KeyB = 0xB1B2B3B4B5B6B7B8;
     private const int Preempted = 0x062A03, Released = 0x062A04, RegistrationPreempted = 0x062A05;
-    private readonly ScsiHost _host = new(sockets: 2);
+    private readonly ScsiHost _host = new(sessions: 2);
     private readonly ScsiGuest _a;
     private readonly ScsiGuest _b;
 
     public ScsiReservationTests()
     {
-        _a = new ScsiGuest(_host.Paths[0]);
-        _b = new ScsiGuest(_host.Paths[1]);
+        _a = new ScsiGuest(_host.SocketPath);
+        _b = new ScsiGuest(_host.SocketPath);
     }
 
     public void Dispose()
@@ -166,7 +166,7 @@ public sealed class ScsiReservationTests : IDisposable
         Out(_a, 1, KeyA, type: 1);
         _a.Dispose();
         Check(_b, true, false);
-        using var again = new ScsiGuest(_host.Paths[0]);
+        using var again = new ScsiGuest(_host.SocketPath);
         Check(again, true, true);
         Assert.Equal(ScsiResponse.Ok, _b.Manage(ScsiTaskFunction.LogicalUnitReset));
         Assert.Equal(0x062903, _b.TestUnitReady().Sense);

@@ -274,7 +274,7 @@ public sealed class SessionTests
     {
         using var export = new Export();
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(export.Path0));
-        var second = new VhostUserServer(new VhostUserServerOptions { Name = "second", SocketPath = export.Path0 }, () => throw new InvalidOperationException(), (_, _) => { });
+        var second = new VhostUserServer(new VhostUserServerOptions { Name = "second", SocketPath = export.Path0 }, _ => throw new InvalidOperationException(), (_, _) => { });
         Assert.Equal(Errno.EADDRINUSE, export.OnReactor(second.Start));
         Assert.Contains(export.Log, line => line.Contains("Waiting for vhost-user socket connection", StringComparison.Ordinal));
     }

@@ -1,6 +1,7 @@
 // A disk that keeps what is written to it: on a block device in a guest, or on the file behind it.
 //   blk-check fill SEED DEVICE            write every block, in an order drawn from the seed, in pieces of many sizes; sync
 //   blk-check verify SEED DEVICE          every block is as fill left it
+//   blk-check hold SEED DEVICE            the same of what was read, all of it, at the first line of input, and is looked at only at the second
 //   blk-check mix SEED COUNT DEVICE       writes, reads, zeroes, discards and syncs against a copy in memory
 #define _GNU_SOURCE
 #include <errno.h>
@@ -116,6 +117,27 @@ static void verify(uint64_t seed, int fd, uint64_t blocks)
 	}
 }
 
+static void wait_for_line(const char *done)
+{
+	printf("ok %s\n", done);
+	for (int c; (c = getchar()) != '\n';)
+		if (c == EOF) fail("no more input");
+}
+
+// Between the two lines only the disk has written to this memory: what becomes of it there is not hidden by our own writes.
+static void hold(uint64_t seed, int fd, uint64_t blocks)
+{
+	unsigned char *all = aligned(blocks * BLOCK), expected[BLOCK];
+	memset(all, 0xee, blocks * BLOCK);
+	wait_for_line("ready");
+	for (uint64_t at = 0; at < blocks; at += MAX_PIECE / BLOCK) get(fd, all + at * BLOCK, (blocks - at < MAX_PIECE / BLOCK ? blocks - at : MAX_PIECE / BLOCK) * BLOCK, at * BLOCK);
+	wait_for_line("held");
+	for (uint64_t k = 0; k < blocks; k++) {
+		pattern(seed, k, expected);
+		if (memcmp(expected, all + k * BLOCK, BLOCK)) fail("block %llu is not what was read", (unsigned long long)k);
+	}
+}
+
 static void mix(uint64_t seed, long count, int fd, uint64_t blocks)
 {
 	unsigned char *copy = aligned(blocks * BLOCK), *piece = aligned(MAX_PIECE);
@@ -153,17 +175,18 @@ static void mix(uint64_t seed, long count, int fd, uint64_t blocks)
 int main(int argc, char **argv)
 {
 	bool is_mix = argc == 5 && !strcmp(argv[1], "mix");
-	if (!is_mix && !(argc == 4 && (!strcmp(argv[1], "fill") || !strcmp(argv[1], "verify")))) {
-		fputs("usage: blk-check fill|verify SEED DEVICE | mix SEED COUNT DEVICE\n", stderr);
+	if (!is_mix && !(argc == 4 && (!strcmp(argv[1], "fill") || !strcmp(argv[1], "verify") || !strcmp(argv[1], "hold")))) {
+		fputs("usage: blk-check fill|verify|hold SEED DEVICE | mix SEED COUNT DEVICE\n", stderr);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	uint64_t seed = strtoull(argv[2], NULL, 0);
-	int fd = open(argv[argc - 1], (argv[1][0] == 'v' ? O_RDONLY : O_RDWR) | O_DIRECT);
+	int fd = open(argv[argc - 1], (argv[1][0] == 'v' || argv[1][0] == 'h' ? O_RDONLY : O_RDWR) | O_DIRECT);
 	if (fd < 0) fail("open %s", argv[argc - 1]);
 	uint64_t blocks = size_of(fd) / BLOCK;
 	if (is_mix) mix(seed, atol(argv[3]), fd, blocks);
 	else if (argv[1][0] == 'f') fill(seed, fd, blocks);
+	else if (argv[1][0] == 'h') hold(seed, fd, blocks);
 	else verify(seed, fd, blocks);
 	printf("ok %s %llu blocks\n", argv[1], (unsigned long long)blocks);
 	return 0;

@@ -25,6 +25,7 @@ internal sealed record Group(string Name, string What, DeviceKind[] Devices, boo
         new("modes", "reactors that interrupt, adapt and poll: 4 KiB at random, GETATTR and LOOKUP at QD1, and what they use when idle", s_fs, IsUsual: false, ReactorModes.Run),
         new("reactors", "two reactors against one: random reads by two queues of one volume, of two volumes, of two processes; vhostfs alone", s_fs, IsUsual: false, ReactorScaling.Run),
         new("many", "--many sessions: until they are served, 10 requests/s each, the first request after idling, memory after they have gone", s_fs, IsUsual: false, ManySessions.Run),
+        new("pauses", "how often and how long garbage collection stops the server while four guests read, write, sync and make files; vhostfs alone", s_fs, IsUsual: false, Pauses.Run),
         new("start", "from the start of a process until it answers; with --files in the pool, after a clean end and after kill -9", s_fs, IsUsual: false, StartTimes.Run),
         new("controllers", "--many disks of one process, made over its control socket: time, memory, what they use when idle; vhostfs alone", s_blk, IsUsual: false, Controllers.Run),
     ];

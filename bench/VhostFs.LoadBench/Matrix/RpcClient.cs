@@ -18,12 +18,13 @@ internal sealed class RpcClient : IDisposable
     }
 
     /// <exception cref="DriverException">The daemon says no.</exception>
-    public void Call(string method, object parameters)
+    public JsonElement Call(string method, object parameters)
     {
         _stream.Write(JsonSerializer.SerializeToUtf8Bytes(new Dictionary<string, object> { ["jsonrpc"] = "2.0", ["id"] = 1, ["method"] = method, ["params"] = parameters }));
         string answer = _answers.ReadLine() ?? throw new DriverException($"the daemon has ended the connection instead of answering {method}");
         using JsonDocument document = JsonDocument.Parse(answer);
         if (document.RootElement.TryGetProperty("error", out JsonElement error)) { throw new DriverException($"{method}: {error.GetRawText()}"); }
+        return document.RootElement.GetProperty("result").Clone();
     }
 
     public void Dispose() => _answers.Dispose(); // and the stream with it

@@ -30,7 +30,7 @@ internal sealed class VhostfsServer : Server
         string config = Path.Combine(Folder, $"{_setup.Name}.json");
         File.WriteAllText(config, _setup.Config(Sockets));
         Process process = Launch($"{Quote(_program)} serve {Quote(config)} --rpc-socket {Quote(RpcSocket)}");
-        WaitForSocket(process, Sockets[^1]);
+        foreach (string socket in Sockets) { WaitForSocket(process, socket); }
     }
 
     public override void Finish()

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VhostFs.Bdev;
+using VhostFs.Hosting;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
@@ -10,9 +11,6 @@ internal sealed class BlkController : VhostController
 {
     public const string Transport = "vhost_user_blk";
 
-    /// <summary>Each may have 256 queues, as many pairs of descriptors, and 509 pieces of memory: what one socket can cost this process is bounded by it.</summary>
-    private const int MaxSessions = 8;
-
     private readonly bool _isReadOnly;
     private RegisteredBdev? _bdev; // null: it was deleted under the controller
     private IBdev _served;
@@ -20,7 +18,7 @@ internal sealed class BlkController : VhostController
     private readonly List<VhostUserDevice> _devices = []; // of those who are connected
 
     public BlkController(string name, RegisteredBdev bdev, string socketPath, bool isReadOnly, Log log)
-        : base(name, bdev.Reactor, socketPath, log, MaxSessions)
+        : base(name, bdev.Reactor, socketPath, log, MaxDiskSessions)
     {
         _bdev = bdev;
         _served = bdev.Served;
@@ -44,14 +42,19 @@ internal sealed class BlkController : VhostController
         ? []
         : [SavedCall.Of("vhost_create_blk_controller", new JsonObject { ["ctrlr"] = Name, ["dev_name"] = _bdev.Name, ["cpumask"] = mask, ["readonly"] = _isReadOnly })];
 
-    protected override VhostUserDevice NewDevice()
+    protected override VhostUserDevice NewDevice(int slot)
     {
         var device = new VhostUserBlkDevice(_served, Write, _isReadOnly);
         _devices.Add(device);
+        IdleMemory.Began();
         return device;
     }
 
-    protected override void OnSessionEnded(VhostUserDevice device) => _devices.Remove(device);
+    protected override void OnSessionEnded(VhostUserDevice device)
+    {
+        _devices.Remove(device);
+        IdleMemory.Ended();
+    }
 
     // Once, however often it is asked for.
     private Task QuiesceAsync(RegisteredBdev bdev) => _quiet ??= Reactor.InvokeAsync(async () =>

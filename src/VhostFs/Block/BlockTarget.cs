@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using VhostFs.Hosting;
 using VhostFs.Rpc;
 
@@ -21,6 +20,7 @@ internal sealed class BlockTarget
     private readonly ScsiMethods _scsiMethods;
     private readonly FsMethods _fsMethods;
     private readonly FrameworkMethods _frameworkMethods;
+    private readonly LogMethods _logMethods;
     private readonly ReactorMethods _reactorMethods;
 
     /// <param name="reactors">Bdevs are dealt to them in turn.</param>
@@ -41,13 +41,21 @@ internal sealed class BlockTarget
         _vhostMethods = new VhostMethods(_bdevs, _controllers, _turn, log);
         _scsiMethods = new ScsiMethods(_bdevs, _controllers, _turn, log);
         _fsMethods = new FsMethods(_bdevs, _controllers, _turn, nodeCaches, log);
-        var subsystems = new Dictionary<string, Func<IEnumerable<JsonObject>>> { ["accel"] = _cryptoMethods.SavedCalls, ["bdev"] = _bdevMethods.SavedCalls, ["vhost_blk"] = _vhostMethods.SavedCalls, ["vhost_scsi"] = _scsiMethods.SavedCalls, ["vhost_fs"] = _fsMethods.SavedCalls };
+        Subsystem[] subsystems =
+        [
+            new("accel", [], _cryptoMethods.SavedCalls),
+            new("bdev", ["accel"], _bdevMethods.SavedCalls),
+            new("vhost_blk", ["bdev"], _vhostMethods.SavedCalls),
+            new("vhost_scsi", ["bdev"], _scsiMethods.SavedCalls),
+            new("vhost_fs", ["bdev"], _fsMethods.SavedCalls),
+        ];
         _frameworkMethods = new FrameworkMethods(_turn, _notifications, subsystems, stop);
+        _logMethods = new LogMethods(log);
         _reactorMethods = new ReactorMethods(reactors);
     }
 
     public IEnumerable<KeyValuePair<string, RpcMethod>> Methods =>
-        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_cryptoMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods).Concat(_reactorMethods.Methods);
+        _bdevMethods.Methods.Concat(_statisticsMethods.Methods).Concat(_cryptoMethods.Methods).Concat(_splitMethods.Methods).Concat(_raidMethods.Methods).Concat(_lvolMethods.Methods).Concat(_vhostMethods.Methods).Concat(_scsiMethods.Methods).Concat(_fsMethods.Methods).Concat(_frameworkMethods.Methods).Concat(_logMethods.Methods).Concat(_reactorMethods.Methods);
 
     /// <summary>A pool's bdevs are seen by clients, as used by the pool. Before the first call.</summary>
     public void AddPool(PoolHost pool, Reactor.Reactor reactor)

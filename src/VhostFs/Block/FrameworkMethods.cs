@@ -4,11 +4,12 @@ using VhostFs.Rpc;
 namespace VhostFs.Block;
 
 /// <summary>What clients ask of the process as a whole: its configuration (save_config), what has happened, and its end.</summary>
-internal sealed class FrameworkMethods(ControlTurn turn, Notifications notifications, IReadOnlyDictionary<string, Func<IEnumerable<JsonObject>>> subsystems, Action<string> stop)
+internal sealed class FrameworkMethods(ControlTurn turn, Notifications notifications, IReadOnlyList<Subsystem> subsystems, Action<string> stop)
 {
     private const int MaxWaitMs = 3_600_000;
 
     private static readonly RpcRefusal s_wrong = new(RpcErrorCode.InvalidParams, "Invalid parameters");
+    private static readonly RpcRefusal s_wrongForConfig = new(RpcErrorCode.InvalidParams, "Invalid arguments");
 
     private static readonly Dictionary<string, bool> s_signals = new(StringComparer.Ordinal)
     {
@@ -24,6 +25,7 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
         ["framework_wait_init"] = WaitInitAsync,
         ["framework_get_subsystems"] = GetSubsystemsAsync,
         ["framework_get_config"] = turn.Whole(GetConfigAsync),
+        ["framework_get_memory"] = GetMemoryAsync,
         ["notify_get_types"] = GetTypesAsync,
         ["notify_get_notifications"] = GetNotificationsAsync,
         ["spdk_get_version"] = GetVersionAsync,
@@ -40,17 +42,32 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
     private Task<object?> GetSubsystemsAsync(RpcCall call)
     {
         new RpcParameters(call, s_wrong).End();
-        return Task.FromResult<object?>(subsystems.Keys.Select((name, i) => new Dictionary<string, object> { ["subsystem"] = name, ["depends_on"] = i == 0 ? [] : new[] { subsystems.Keys.First() } }).ToArray());
+        return Task.FromResult<object?>(subsystems.Select(s => new Dictionary<string, object> { ["subsystem"] = s.Name, ["depends_on"] = s.DependsOn }).ToArray());
     }
 
     private Task<object?> GetConfigAsync(RpcCall call)
     {
-        var parameters = new RpcParameters(call, s_wrong);
+        var parameters = new RpcParameters(call, s_wrongForConfig);
         string name = parameters.Text("name");
         parameters.End();
-        return subsystems.TryGetValue(name, out Func<IEnumerable<JsonObject>>? calls)
-            ? Task.FromResult<object?>(calls().ToArray())
+        return subsystems.FirstOrDefault(s => s.Name == name) is { } subsystem
+            ? Task.FromResult<object?>(subsystem.SavedCalls().ToArray())
             : throw new RpcException(RpcErrorCode.InvalidParams, $"Subsystem '{name}' not found");
+    }
+
+    /// <summary>Of the collected heap: all threads stand still while it is collected. Two answers tell what happened in between.</summary>
+    private static Task<object?> GetMemoryAsync(RpcCall call)
+    {
+        new RpcParameters(call, s_wrong).End();
+        GCMemoryInfo last = GC.GetGCMemoryInfo();
+        return Task.FromResult<object?>(new Dictionary<string, object>
+        {
+            ["heap_bytes"] = GC.GetTotalMemory(forceFullCollection: false),
+            ["committed_bytes"] = last.TotalCommittedBytes,
+            ["allocated_bytes"] = GC.GetTotalAllocatedBytes(),
+            ["collections"] = GC.CollectionCount(0),
+            ["pauses_ns"] = (long)GC.GetTotalPauseDuration().TotalNanoseconds,
+        });
     }
 
     private static Task<object?> GetTypesAsync(RpcCall call)
@@ -93,3 +110,7 @@ internal sealed class FrameworkMethods(ControlTurn turn, Notifications notificat
         return Task.FromResult<object?>(true);
     }
 }
+
+/// <summary>A part of the configuration that a client saves by its name, with those that must be made before it.</summary>
+/// <param name="SavedCalls">What makes it again as it is now.</param>
+internal sealed record Subsystem(string Name, string[] DependsOn, Func<IEnumerable<JsonObject>> SavedCalls);

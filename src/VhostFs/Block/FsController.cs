@@ -36,7 +36,7 @@ internal sealed class FsController : VhostController
         _exported.ReportFault();
     }
 
-    protected override VhostUserDevice? NewDevice() => _exported.Begin();
+    protected override VhostUserDevice? NewDevice(int slot) => _exported.Begin();
 
     protected override void OnSessionEnded(VhostUserDevice device) => _exported.End();
 }

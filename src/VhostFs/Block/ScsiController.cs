@@ -1,13 +1,15 @@
 using System.Text.Json.Nodes;
 using VhostFs.Bdev;
+using VhostFs.Hosting;
 using VhostFs.Reactor;
 using VhostFs.VhostUser;
 
 namespace VhostFs.Block;
 
 /// <summary>Up to eight bdevs as targets of a controller: vhost-user-scsi. They come and go while a VM is connected.</summary>
-/// <remarks>A target goes with its bdev. The controller has one connection at a time, and so one initiator: itself. Bdevs of other reactors are used from there by messages (<see cref="RemoteBdev"/>).</remarks>
-internal sealed class ScsiController(string name, Reactor.Reactor reactor, string socketPath, Log log) : VhostController(name, reactor, socketPath, log)
+/// <remarks>A target goes with its bdev. Each VM that is connected is an initiator, named for its session: who connects in the place of one that has gone has its registrations, as a VM that is started anew expects.
+/// Bdevs of other reactors are used from there by messages (<see cref="RemoteBdev"/>).</remarks>
+internal sealed class ScsiController(string name, Reactor.Reactor reactor, string socketPath, Log log) : VhostController(name, reactor, socketPath, log, MaxDiskSessions)
 {
     private readonly ScsiTargets _targets = new();
     private readonly Target?[] _added = new Target?[ScsiTargets.Count];
@@ -82,7 +84,13 @@ internal sealed class ScsiController(string name, Reactor.Reactor reactor, strin
         if (!IsDelayed) { yield return SavedCall.Of("vhost_start_scsi_controller", new JsonObject { ["ctrlr"] = Name }); }
     }
 
-    protected override VhostUserDevice NewDevice() => new VhostUserScsiDevice(_targets, Name, Write);
+    protected override VhostUserDevice NewDevice(int slot)
+    {
+        IdleMemory.Began();
+        return new VhostUserScsiDevice(_targets, SessionName(slot), Write);
+    }
+
+    protected override void OnSessionEnded(VhostUserDevice device) => IdleMemory.Ended();
 
     private static Task<bool> ListenAsync(RegisteredBdev bdev, Action change) => bdev.Reactor.InvokeAsync(() =>
     {

@@ -9,6 +9,9 @@ namespace VhostFs.Block;
 /// <summary>A vhost-user device behind a socket of its own name, on one reactor.</summary>
 internal abstract class VhostController
 {
+    /// <summary>Of a disk that several VMs may share. Each may have 256 queues, as many pairs of descriptors, and 509 pieces of memory: what one socket can cost this process is bounded by it.</summary>
+    protected const int MaxDiskSessions = 8;
+
     private readonly VhostUserServer _server;
     private readonly CallCoalescing _coalescing = new();
 
@@ -36,6 +39,9 @@ internal abstract class VhostController
     public virtual string? KeptBy => null;
 
     protected VhostLog Write { get; }
+
+    /// <summary>How the VM of this slot is called.</summary>
+    public string SessionName(int slot) => $"{Name}s{slot}";
 
     public Task<Errno> StartAsync() => OnReactorAsync(_server.Start);
 
@@ -72,7 +78,8 @@ internal abstract class VhostController
     protected abstract IEnumerable<JsonObject> SavedCreation(string mask);
 
     /// <summary>The device of a new connection; null: it is refused.</summary>
-    protected abstract VhostUserDevice? NewDevice();
+    /// <param name="slot">The lowest number that no other connection has.</param>
+    protected abstract VhostUserDevice? NewDevice(int slot);
 
     protected virtual void OnSessionEnded(VhostUserDevice device)
     {

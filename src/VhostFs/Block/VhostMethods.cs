@@ -117,7 +117,7 @@ internal sealed class VhostMethods(BdevRegistry bdevs, VhostControllers controll
     {
         ["vid"] = session.Slot,
         ["id"] = session.Number,
-        ["name"] = $"{controller.Name}s{session.Slot}",
+        ["name"] = controller.SessionName(session.Slot),
         ["started"] = session.Queues > 0,
         ["max_queues"] = session.Queues,
         ["inflight_task_cnt"] = session.InFlight,

@@ -14,6 +14,9 @@ internal sealed class Daemon
 {
     private const int RingEntries = 1024;
 
+    /// <summary>Volumes of a pool that are opened at the same time: they share the flushes that each of them needs.</summary>
+    private const int StartsAtOnce = 32;
+
     /// <summary>How long requests may take to finish at the end. A disk that hangs must not keep the process.</summary>
     private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(20);
 
@@ -79,32 +82,40 @@ internal sealed class Daemon
     /// <summary>Opens what can be opened. False when nothing is served.</summary>
     private async Task<bool> StartAsync()
     {
-        for (int i = 0; i < _config.Pools.Count; i++)
-        {
-            PoolConfig pool = _config.Pools[i];
-            Reactor.Reactor reactor = _reactors[i % _reactors.Count];
-            var options = new PoolOptions { NodeCache = _nodeCaches![reactor], Report = line => _log.Warn($"pool {pool.Name}", line) };
-            OpenResult<PoolHost> opened = await GuardAsync(() => reactor.InvokeAsync(() => PoolHost.OpenAsync(pool, _config.Bdevs, options, _log)), e => (OpenResult<PoolHost>)e);
-            if (opened.Value is { } host) { _pools.Add((host, reactor)); }
-            else { _log.Error($"pool {pool.Name}", $"{pool.Where}: {opened.Error}"); }
-        }
+        var opened = await Task.WhenAll(_config.Pools.Select((pool, i) => OpenPoolAsync(pool, _reactors[i % _reactors.Count])));
+        _pools.AddRange(opened.OfType<(PoolHost, Reactor.Reactor)>());
         IServing[] wanted = [.. _config.Exports.Select(e => new Export(e, _log)), .. _config.Mounts.Select(m => new HostMount(m, _log))];
-        foreach (IServing serving in wanted)
-        {
-            int index = _pools.FindIndex(p => p.Host.Name == serving.PoolName);
-            if (index < 0)
-            {
-                _log.Error(serving.Scope, $"is not served: its pool '{serving.PoolName}' is not open");
-                continue;
-            }
-            (PoolHost host, Reactor.Reactor reactor) = _pools[index];
-            string? problem = await GuardAsync(() => serving.StartAsync(host, reactor), e => e);
-            if (problem is null) { _serving.Add(serving); }
-            else { _log.Error(serving.Scope, problem); }
-        }
+        var turns = _pools.ToDictionary(pool => pool.Host.Name, _ => new SemaphoreSlim(StartsAtOnce));
+        bool[] started = await Task.WhenAll(wanted.Select(serving => TryStartAsync(serving, turns)));
+        _serving.AddRange(wanted.Where((_, i) => started[i]));
         if (_serving.Count == 0 && wanted.Length > 0) { _log.Error("", "nothing can be served"); }
         else if (_serving.Count < wanted.Length) { _log.Warn("", $"{_serving.Count} of {wanted.Length} exports are served"); }
         return _serving.Count > 0 || wanted.Length == 0;
+    }
+
+    /// <summary>Null: it is left out.</summary>
+    private async Task<(PoolHost, Reactor.Reactor)?> OpenPoolAsync(PoolConfig pool, Reactor.Reactor reactor)
+    {
+        var options = new PoolOptions { NodeCache = _nodeCaches![reactor], Report = line => _log.Warn($"pool {pool.Name}", line) };
+        OpenResult<PoolHost> opened = await GuardAsync(() => reactor.InvokeAsync(() => PoolHost.OpenAsync(pool, _config.Bdevs, options, _log)), e => (OpenResult<PoolHost>)e);
+        if (opened.Value is { } host) { return (host, reactor); }
+        _log.Error($"pool {pool.Name}", $"{pool.Where}: {opened.Error}");
+        return null;
+    }
+
+    private async Task<bool> TryStartAsync(IServing serving, Dictionary<string, SemaphoreSlim> turns)
+    {
+        if (!turns.TryGetValue(serving.PoolName, out SemaphoreSlim? turn))
+        {
+            _log.Error(serving.Scope, $"is not served: its pool '{serving.PoolName}' is not open");
+            return false;
+        }
+        (PoolHost host, Reactor.Reactor reactor) = _pools.Find(pool => pool.Host.Name == serving.PoolName);
+        await turn.WaitAsync();
+        string? problem = await GuardAsync(() => serving.StartAsync(host, reactor), e => e);
+        turn.Release();
+        if (problem is not null) { _log.Error(serving.Scope, problem); }
+        return problem is null;
     }
 
     /// <summary>False when a socket was asked for and cannot be had; where none was asked for, guests are served without.</summary>

@@ -55,7 +55,7 @@ internal sealed class Export : IServing
         if (_config.ListenFd >= 0 && !TryInherit(_config.ListenFd, out inherited)) { return $"{_config.Where}: descriptor {_config.ListenFd} is not a listening socket; whoever starts this must bind, listen and pass it on"; }
 
         var options = new VhostUserServerOptions { Name = Name, SocketPath = inherited is null ? _config.Socket : null, ListenFd = inherited };
-        _server = new VhostUserServer(options, _volume.Begin, WriteLog);
+        _server = new VhostUserServer(options, _ => _volume.Begin(), WriteLog);
         _server.SessionEnded += _ => _volume.End();
         Errno started = _server.Start();
         if (started != Errno.None)

@@ -21,6 +21,7 @@ internal sealed class PoolHost
     private readonly IBdev _bdev;
     private readonly Pool _pool;
     private readonly Dictionary<string, ServedVolume> _mounted = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, WaitQueue> _mounting = new(StringComparer.Ordinal);
 
     private PoolHost(PoolConfig config, BdevConfig bottom, IBdev bdev, Pool pool)
     {
@@ -108,7 +109,17 @@ internal sealed class PoolHost
             name = known[0];
         }
         if (!Has(name)) { return $"no such volume '{name}'; the pool has {ConfigCheck.Names(_pool.VolumeNames)}"; }
+        while (_mounting.TryGetValue(name, out WaitQueue? other)) { await other.WaitAsync(); }
         if (_mounted.TryGetValue(name, out ServedVolume? already)) { return already; }
+        _mounting.Add(name, new WaitQueue());
+        OpenResult<ServedVolume> mounted = await MountCoreAsync(name);
+        _mounting.Remove(name, out WaitQueue? others);
+        others!.CompleteAll(Errno.None);
+        return mounted;
+    }
+
+    private async IoTask<OpenResult<ServedVolume>> MountCoreAsync(string name)
+    {
         OpenResult<Volume> volume = await _pool.OpenVolumeAsync(name);
         if (volume.Value is null) { return volume.Error!; }
         FsResult<Blobfs.Blobfs> mounted = await Blobfs.Blobfs.MountAsync(volume.Value, new Blobfs.BlobfsOptions { OrphanGrace = s_orphanGrace });

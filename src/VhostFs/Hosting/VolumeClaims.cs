@@ -34,8 +34,12 @@ internal sealed class VolumeClaims(string volume)
             if (claim.IsFrozen && other.Writes) { return $"{other.Holder} may write to volume '{volume}', and this session, 'shared-ro', would never look again; say sharing 'shared'"; }
         }
         _held.Add(claim);
+        IdleMemory.Began();
         return null;
     }
 
-    public void Release(VolumeClaim claim) => _held.RemoveAll(held => ReferenceEquals(held, claim));
+    public void Release(VolumeClaim claim)
+    {
+        if (_held.RemoveAll(held => ReferenceEquals(held, claim)) > 0) { IdleMemory.Ended(); }
+    }
 }

@@ -1,3 +1,4 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -7,6 +8,9 @@ namespace VhostFs.Rpc;
 internal static class RpcRequest
 {
     private const string Version = "2.0";
+
+    // As SPDK writes: quotes in messages and signs in paths as they are, for those who search the answer as text.
+    private static readonly JsonSerializerOptions s_plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>The answer to one request or batch; null when none is due.</summary>
     public static async Task<byte[]?> AnswerAsync(ReadOnlyMemory<byte> text, IReadOnlyDictionary<string, RpcMethod> methods, RpcStream stream, Log log)
@@ -79,5 +83,5 @@ internal static class RpcRequest
     private static JsonNode? Id(JsonElement id) => id.ValueKind is JsonValueKind.Undefined or JsonValueKind.Null ? null : JsonNode.Parse(id.GetRawText());
 
     // The line end is for people with netcat; clients find the end of a value themselves.
-    private static byte[]? ToBytes(JsonNode? node) => node is null ? null : [.. JsonSerializer.SerializeToUtf8Bytes(node), (byte)'\n'];
+    private static byte[]? ToBytes(JsonNode? node) => node is null ? null : [.. JsonSerializer.SerializeToUtf8Bytes(node, s_plain), (byte)'\n'];
 }

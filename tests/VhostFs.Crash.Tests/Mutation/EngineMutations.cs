@@ -132,7 +132,7 @@ public static class EngineMutations
 
         // ---- a pool that grows
         new("grown before both pairs of superblocks say so", "Blobstore/Pool.cs", "        PoolGeometry grown = Geometry.GrownTo(sizeBytes);\n", "        PoolGeometry before = Geometry, grown = before.GrownTo(sizeBytes);\n        _clusters.Grow(grown.ClusterCount);\n        Geometry = grown;\n        if (grown != before) { return Errno.None; }\n", "growth"),
-        new("clusters of volume 0 given to others after a restart", "Blobstore/ClusterTable.cs", "        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Set(extent, ClusterKind.Node, 0); }\n", "", "growth"),
+        new("clusters of volume 0 given to others after a restart", "Blobstore/ClusterTable.cs", "        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Give(extent, ClusterKind.Node, 0); }\n", "", "growth"),
 
         // ---- names and files
         new("fsync of a file does nothing", "Blobfs/BlobfsSession.cs", "FsyncAsync(ulong node, ulong handle, bool dataOnly) => _state.Volume.SyncAsync();", "FsyncAsync(ulong node, ulong handle, bool dataOnly) => new(Errno.None);"),
