@@ -38,6 +38,15 @@ internal sealed record CheckerRule(string Says, Action<BrokenImage> Break, bool 
         new("anchor and node area of volume 0 overlap", i => Put64(i.Superblock, 112, 100)),
         new("an anchor of volume 0 of 255 blocks", i => Put32(i.Superblock, 104, 255)),
         new("is not made of whole nodes", i => Put32(i.Superblock, 120, 9)),
+        new("the node clusters of volume 0 overlap or do not exist", i => { Put64(i.Superblock, 16, 2); Put32(i.Superblock, 108, 1); Put32(i.Superblock, 256, 100_000); Put32(i.Superblock, 260, 1); }),
+        new("the next write replaces it", i => { Put64(i.Superblock, 16, 2); Put32(i.Superblock, 108, 129); }, IsWarning: true),
+        new("and to volume 1", i => { Put64(i.Superblock, 16, 2); Put32(i.Superblock, 108, 1); Put32(i.Superblock, 256, 0); Put32(i.Superblock, 260, 1); }),
+        new("growing the pool was interrupted", i =>
+        {
+            i.KeepRaw();
+            byte[] older = BrokenImage.Put([.. i.Superblock], 56, 8, U64(i.Superblock, 56) - 1);
+            i.WriteSealed((ulong)(i.Layout.NewestSuperblock + 1) % 2, BrokenImage.Put(older, 72, 8, i.Layout.DeviceBlocks - 100));
+        }, IsWarning: true),
 
         // ---- header
         new("no valid header in any of the four slots", i => { i.KeepRaw(); foreach (int slot in Enumerable.Range(0, 4)) { i.Zero(i.A.Slot(slot)); } }),
