@@ -8,7 +8,7 @@ internal enum ClusterKind : byte
     Data = 3,
 }
 
-/// <summary>Who owns which cluster, as volume 0 says.</summary>
+/// <summary>Who owns which cluster, as volume 0 and, of its own clusters, the superblock say.</summary>
 internal sealed class ClusterMap
 {
     private readonly ClusterKind[] _kinds;
@@ -20,6 +20,7 @@ internal sealed class ClusterMap
         ClusterBlocks = superblock.ClusterBlocks;
         _kinds = new ClusterKind[superblock.ClusterCount];
         _owners = new ulong[superblock.ClusterCount];
+        foreach ((uint first, uint count) in superblock.NodeClusters) { _kinds.AsSpan((int)first, (int)count).Fill(ClusterKind.Node); } // of volume 0
     }
 
     public ulong DataStart { get; }

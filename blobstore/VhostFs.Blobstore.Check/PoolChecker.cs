@@ -31,7 +31,7 @@ public static class PoolChecker
         }
         var clusters = new ClusterMap(superblock);
         var catalogue = new PoolCatalogue(report, clusters);
-        if (!await ReadCatalogueAsync(reader, report, superblock, catalogue))
+        if (!await ReadCatalogueAsync(reader, report, superblock, clusters, catalogue))
         {
             report.Unreadable = true;
             return report;
@@ -45,11 +45,11 @@ public static class PoolChecker
         return report;
     }
 
-    private static async IoTask<bool> ReadCatalogueAsync(BlockReader reader, CheckReport report, Superblock superblock, PoolCatalogue catalogue)
+    private static async IoTask<bool> ReadCatalogueAsync(BlockReader reader, CheckReport report, Superblock superblock, ClusterMap clusters, PoolCatalogue catalogue)
     {
         var anchor = new Anchor("volume 0", 0, superblock.PoolUuid, superblock.AnchorFirst, superblock.AnchorBlocks);
         ulong nodeLimit = superblock.NodeAreaFirst + superblock.NodeAreaBlocks;
-        using var volume = new VolumeReader(reader, report, anchor, null, block => block >= superblock.NodeAreaFirst && block < nodeLimit);
+        using var volume = new VolumeReader(reader, report, anchor, null, block => (block >= superblock.NodeAreaFirst && block < nodeLimit) || clusters.Holds(block, 4, ClusterKind.Node, 0));
         if (await volume.ReadAsync(superblock.Epoch) is null) { return false; }
         catalogue.Read(volume.Items);
         return true;

@@ -15,21 +15,22 @@ internal enum ClusterKind : byte
 /// <summary>Consecutive clusters.</summary>
 internal readonly record struct ClusterExtent(uint First, uint Count);
 
-/// <summary>Who owns which cluster: the ClusterRun items of volume 0, in memory.</summary>
+/// <summary>Who owns which cluster: the ClusterRun items of volume 0, and its own clusters, in memory.</summary>
 /// <remarks>Invariant: the extents of an owner are those that were given to it, and are taken away as they were given: each is an item.</remarks>
 internal sealed class ClusterTable
 {
     public const int ValueBytes = 16;
-    private readonly ClusterKind[] _kind;
-    private readonly ulong[] _owner;
+    private ClusterKind[] _kind;
+    private ulong[] _owner;
     private readonly Dictionary<ulong, List<ClusterExtent>> _extents = [];
     private uint _hint;
 
-    public ClusterTable(uint clusterCount)
+    public ClusterTable(PoolGeometry geometry)
     {
-        _kind = new ClusterKind[clusterCount];
-        _owner = new ulong[clusterCount];
-        FreeCount = clusterCount;
+        _kind = new ClusterKind[geometry.ClusterCount];
+        _owner = new ulong[geometry.ClusterCount];
+        FreeCount = geometry.ClusterCount;
+        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Give(extent, ClusterKind.Node, 0); }
     }
 
     public uint FreeCount { get; private set; }
@@ -79,6 +80,14 @@ internal sealed class ClusterTable
         var gone = extents.ToHashSet();
         int left = _extents.TryGetValue(owner, out List<ClusterExtent>? owned) ? owned.Count - owned.RemoveAll(gone.Contains) : 0;
         if (left == 0) { _extents.Remove(owner); }
+    }
+
+    /// <summary>More clusters behind the ones that there are; nobody has them.</summary>
+    public void Grow(uint clusterCount)
+    {
+        FreeCount += clusterCount - Count;
+        Array.Resize(ref _kind, (int)clusterCount);
+        Array.Resize(ref _owner, (int)clusterCount);
     }
 
     /// <summary>A free extent of at most <paramref name="wanted"/> clusters; with <paramref name="exact"/> of exactly that many.</summary>

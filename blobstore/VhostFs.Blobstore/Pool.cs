@@ -18,15 +18,19 @@ public sealed class Pool
     /// <summary>Of which something is to be made durable at the same time: they share the flushes that each of them needs.</summary>
     private const int VolumesAtOnce = 32;
 
+    /// <summary>Whose turn it is to change the superblock; a name that no volume has (<see cref="EnterAsync"/>).</summary>
+    private const string SuperblockTurn = "/superblock";
+
     private readonly List<VolumeRecord> _records = [];
     private readonly Dictionary<ulong, Volume> _open = [];
     private readonly Dictionary<string, WaitQueue> _busy = [];
     private readonly Action<string> _report;
     private readonly ClusterTable _clusters;
     private readonly SpaceGranter _granter;
+
+    /// <summary>As the next one is made from it. What it says is in force (<see cref="Geometry"/>, <see cref="_allowsSharing"/>) only when both pairs of copies say it.</summary>
     private Superblock _superblock;
     private bool _allowsSharing;
-    private WaitQueue? _allowing;
     private Volume _catalogue = null!;
 
     private Pool(IBdev bdev, Superblock superblock, PoolOptions options, LogMemory? logMemory)
@@ -37,12 +41,13 @@ public sealed class Pool
         Pages = new PagePool(logMemory);
         LogBuffers = new LogBuffers(logMemory);
         _superblock = superblock;
+        Geometry = superblock.Geometry;
         _allowsSharing = superblock.Incompatible.HasFlag(IncompatibleFeatures.SharedBlocks);
         _report = options.Report ?? (static _ => { });
         NodeCache = options.NodeCache ?? new NodeCache(256L << 20);
         Flusher = new FlushCoalescer(bdev);
         Unmapper = new Unmapper(bdev, options.Unmap);
-        _clusters = new ClusterTable(superblock.Geometry.ClusterCount);
+        _clusters = new ClusterTable(Geometry);
         _granter = new SpaceGranter(this, _clusters);
     }
 
@@ -65,7 +70,7 @@ public sealed class Pool
     /// <summary>The bdev is memory of this process, and ends with it.</summary>
     internal bool IsMemory { get; }
 
-    internal PoolGeometry Geometry => _superblock.Geometry;
+    internal PoolGeometry Geometry { get; private set; }
 
     internal ulong Epoch => _superblock.Epoch;
 
@@ -113,7 +118,7 @@ public sealed class Pool
         var catalogue = CatalogueRecord(geometry, uuid);
         // The old superblocks go first and the new ones come last, each after a flush of what lies between: a crash leaves no pool, not half a one.
         Errno written = await SuperblockStore.EraseAsync(bdev);
-        if (written == Errno.None && bdev.SupportsUnmap) { await bdev.UnmapAsync((long)geometry.DataStart * BlockBytes, geometry.ClusterCount * (long)geometry.ClusterBlocks * BlockBytes); }
+        if (written == Errno.None && bdev.SupportsUnmap) { await bdev.UnmapAsync((long)geometry.DataStart * BlockBytes, (long)(geometry.DeviceBlocks - 2 - geometry.DataStart) * BlockBytes); }
         if (written == Errno.None) { written = await VolumeMount.FormatAsync(bdev, bdev.FlushAsync, catalogue, geometry.Nodes0First, VolumeFlags.None, identity); }
         if (written == Errno.None)
         {
@@ -132,7 +137,8 @@ public sealed class Pool
 
     public static async IoTask<OpenResult<Pool>> OpenAsync(IBdev bdev, PoolOptions options)
     {
-        if (await SuperblockStore.ReadAsync(bdev) is not { } superblock) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }
+        if (await SuperblockStore.FindAsync(bdev) is not { } copies) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }
+        Superblock superblock = copies.Newest;
         if (superblock.IsForeign)
         {
             return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {(ulong)superblock.Incompatible:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
@@ -141,7 +147,8 @@ public sealed class Pool
         if (superblock.Geometry.DeviceBlocks > (ulong)bdev.SizeBytes / BlockBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
         if (!bdev.TryClaim($"pool {superblock.Uuid}", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
         // Read again as the owner: somebody may have opened, changed and closed the pool before the claim.
-        superblock = await SuperblockStore.ReadAsync(bdev, options.Report) ?? superblock;
+        copies = await SuperblockStore.FindAsync(bdev, options.Report) ?? copies;
+        superblock = copies.Newest;
         // The epoch is durable before any log batch carries it.
         superblock = superblock with
         {
@@ -151,7 +158,14 @@ public sealed class Pool
             OwnerProcess = Environment.ProcessId,
             OwnerHost = Environment.MachineName,
         };
-        Errno written = await SuperblockStore.WriteAsync(bdev, superblock);
+        Errno written = Errno.None;
+        if (copies.Behind.Count > 0)
+        {
+            // What grew has not been used yet, and is when both pairs of copies say so.
+            written = await SuperblockStore.MoveAsync(bdev, superblock, copies.Behind.Where(static block => block > 1), bdev.FlushAsync);
+            superblock = superblock with { Generation = superblock.Generation + 1 };
+        }
+        if (written == Errno.None) { written = await SuperblockStore.WriteAsync(bdev, superblock); }
         if (written != Errno.None)
         {
             bdev.ReleaseClaim();
@@ -209,6 +223,16 @@ public sealed class Pool
         }
         Leave(name);
         return set;
+    }
+
+    /// <summary>Makes the pool as large as its bdev is now, while its volumes are used. A bdev that did not grow by a cluster changes nothing.</summary>
+    /// <returns>None; EINVAL: the bdev is smaller than the pool; else the error of a write or flush, and the pool is as large as it was.</returns>
+    public async IoTask<Errno> GrowAsync()
+    {
+        await EnterAsync(SuperblockTurn);
+        Errno grown = await GrowCoreAsync();
+        Leave(SuperblockTurn);
+        return grown;
     }
 
     private async IoTask<OpenResult<Volume>> CreateVolumeCoreAsync(string name, VolumeOptions options)
@@ -290,6 +314,7 @@ public sealed class Pool
     /// <summary>Closes all volumes and the pool, cleanly.</summary>
     public async IoTask<Errno> CloseAsync()
     {
+        await EnterAsync(SuperblockTurn);
         Errno result = await WithEachAsync([.. _open.Values], static volume => volume.CloseAsync());
         Errno catalogue = await _catalogue.CloseAsync();
         if (result == Errno.None) { result = catalogue; }
@@ -301,27 +326,69 @@ public sealed class Pool
         await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
         LogMemory?.Dispose();
         Bdev.ReleaseClaim();
+        Leave(SuperblockTurn);
         return result;
     }
 
     /// <inheritdoc cref="Volume.AllowSharingAsync"/>
-    internal IoTask<Errno> AllowSharingAsync() => _allowsSharing ? new IoTask<Errno>(Errno.None) : _allowing?.WaitAsync() ?? MarkSharingAsync();
+    internal IoTask<Errno> AllowSharingAsync() => _allowsSharing ? new IoTask<Errno>(Errno.None) : MarkSharingAsync();
 
     private async IoTask<Errno> MarkSharingAsync()
     {
-        _allowing = new WaitQueue();
+        await EnterAsync(SuperblockTurn);
+        // Somebody else may have had the same wish before.
+        Errno marked = _allowsSharing ? Errno.None : await ChangeSuperblockAsync(static last => last with { Incompatible = last.Incompatible | IncompatibleFeatures.SharedBlocks });
+        _allowsSharing |= marked == Errno.None;
+        Leave(SuperblockTurn);
+        return marked;
+    }
+
+    private async IoTask<Errno> GrowCoreAsync()
+    {
+        long known = (long)_superblock.Geometry.DeviceBlocks * BlockBytes, sizeBytes = Bdev.SizeBytes;
+        if (sizeBytes / BlockBytes * BlockBytes < known)
+        {
+            Report($"the pool on {Bdev.Name} needs {known} bytes, the device has {sizeBytes}: give it back its size");
+            return Errno.EINVAL;
+        }
+        PoolGeometry grown = Geometry.GrownTo(sizeBytes);
+        if (grown == Geometry) { return Errno.None; }
+        // Whatever the device held there before is nobody's: as when formatting, and as little to rely on.
+        if (Bdev.SupportsUnmap) { await Bdev.UnmapAsync(known, ((long)grown.DeviceBlocks * BlockBytes) - known); }
+        Errno written = await ChangeSuperblockAsync(last => last with
+        {
+            Geometry = grown,
+            Incompatible = last.Incompatible | (grown.Nodes0Clusters.Count > 0 ? IncompatibleFeatures.Nodes0Clusters : IncompatibleFeatures.None),
+        });
+        if (written != Errno.None)
+        {
+            Report($"growing the pool on {Bdev.Name} to {sizeBytes} bytes failed: {written}; it is used up to {SizeBytes} bytes");
+            return written;
+        }
+        // No power cut brings the old size back: whatever is written there from here on stays reachable.
+        _clusters.Grow(grown.ClusterCount);
+        foreach (ClusterExtent extent in grown.Nodes0Clusters.Skip(Geometry.Nodes0Clusters.Count))
+        {
+            _clusters.Give(extent, ClusterKind.Node, 0);
+            _catalogue.Nodes.AddArea(grown.FirstBlock(extent.First), (int)extent.Count * grown.ClusterBlocks);
+        }
+        Geometry = grown;
+        return Errno.None;
+    }
+
+    /// <summary>Changes the superblock in both pairs of copies: when the newest is lost, the pair before it says the same. In the superblock's turn.</summary>
+    private async IoTask<Errno> ChangeSuperblockAsync(Func<Superblock, Superblock> change)
+    {
+        ulong[] ends = [Geometry.DeviceBlocks, _superblock.Geometry.DeviceBlocks];
         Errno written = Errno.None;
-        // Both pairs of copies: when the newest is lost, the pair before it says the same.
         for (int pair = 0; pair < 2 && written == Errno.None; pair++)
         {
-            Superblock marked = _superblock with { Generation = _superblock.Generation + 1, Incompatible = _superblock.Incompatible | IncompatibleFeatures.SharedBlocks };
-            written = await SuperblockStore.WriteAsync(Bdev, marked, Flusher.FlushAsync);
-            if (written == Errno.None) { _superblock = marked; }
+            Superblock changed = change(_superblock) with { Generation = _superblock.Generation + 1 };
+            ulong[] old = [.. ends.Where(end => end != changed.Geometry.DeviceBlocks).Distinct().Select(end => Superblock.Slots(changed.Generation, end).Second)];
+            written = old.Length == 0 ? await SuperblockStore.WriteAsync(Bdev, changed, Flusher.FlushAsync) : await SuperblockStore.MoveAsync(Bdev, changed, old, Flusher.FlushAsync);
+            // Anything may be there of one that failed: the next takes the same places, the other pair being whole, and is newer.
+            _superblock = written == Errno.None ? changed : _superblock with { Generation = changed.Generation + 1 };
         }
-        _allowsSharing = written == Errno.None;
-        WaitQueue waiters = _allowing;
-        _allowing = null;
-        waiters.CompleteAll(written);
         return written;
     }
 
@@ -344,6 +411,7 @@ public sealed class Pool
         if (volume.Id == 0)
         {
             volume.Nodes.AddArea(Geometry.Nodes0First, Geometry.Nodes0Blocks);
+            foreach (ClusterExtent extent in Geometry.Nodes0Clusters) { volume.Nodes.AddArea(Geometry.FirstBlock(extent.First), (int)extent.Count * Geometry.ClusterBlocks); }
             return;
         }
         foreach ((ClusterExtent extent, ClusterKind kind) in _clusters.OwnedBy(volume.Id))

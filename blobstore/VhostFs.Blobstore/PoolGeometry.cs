@@ -60,14 +60,18 @@ public sealed record VolumeIdentity(Guid Uuid, ulong HashKey0, ulong HashKey1, l
     }
 }
 
-/// <summary>Where things lie in a pool; fixed when it is formatted. In 4 KiB blocks.</summary>
-internal readonly record struct PoolGeometry(
+/// <summary>Where things lie in a pool: as formatting laid it out, and with more clusters behind since it grew. In 4 KiB blocks.</summary>
+internal sealed record PoolGeometry(
     ulong DeviceBlocks, ulong DataStart, int ClusterBlocks, uint ClusterCount, Anchor Anchor0, ulong Nodes0First, int Nodes0Blocks)
 {
     public const int MaxClusterBlocks = 4096;
     public const int MinClusterBlocks = 32;
     public const long MinDeviceBytes = 8L << 20;
+    public const int MaxNodes0Clusters = 128;
     private const int Anchor0Blocks = 256;
+
+    /// <summary>What volume 0 has for nodes beside its area: clusters that it got when the pool grew. In their order; at most <see cref="MaxNodes0Clusters"/> extents.</summary>
+    public IReadOnlyList<ClusterExtent> Nodes0Clusters { get; init; } = [];
 
     /// <summary>What a wish comes to; whether that can be is <see cref="IsPlausible"/>.</summary>
     public static PoolGeometry For(long deviceBytes, FormatOptions options)
@@ -76,13 +80,9 @@ internal readonly record struct PoolGeometry(
         int clusterBlocks = options.ClusterBytes > 0 ? Math.Max(options.ClusterBytes / BlobData.BlockBytes, 1) : deviceBytes < (256L << 20) ? 32 : 256;
         var anchor = new Anchor(2, Anchor0Blocks);
         ulong nodesFirst = Align(anchor.FirstBlock + Anchor0Blocks, NodePage.Blocks);
-        // One ClusterRun item of 36 bytes per cluster at the very worst, twice (copy-on-write), half-full nodes, and a floor for the catalogue.
-        ulong worstBytes = (deviceBlocks / (ulong)clusterBlocks * 36 * 4) + (2 << 20);
-        int nodesBlocks = (int)Align(worstBytes / BlobData.BlockBytes, NodePage.Blocks);
+        int nodesBlocks = (int)Nodes0BlocksFor(deviceBlocks, clusterBlocks);
         ulong dataStart = Align(nodesFirst + (ulong)nodesBlocks, (uint)clusterBlocks);
-        ulong limit = deviceBlocks - 2;
-        uint clusters = limit > dataStart ? (uint)Math.Min((limit - dataStart) / (ulong)clusterBlocks, uint.MaxValue / 2) : 0;
-        return new PoolGeometry(deviceBlocks, dataStart, clusterBlocks, clusters, anchor, nodesFirst, nodesBlocks);
+        return new PoolGeometry(deviceBlocks, dataStart, clusterBlocks, ClustersOn(deviceBlocks, dataStart, clusterBlocks), anchor, nodesFirst, nodesBlocks);
     }
 
     // Every address is held against the device before anything is added to it: a hostile one must not wrap round.
@@ -94,9 +94,49 @@ internal readonly record struct PoolGeometry(
         && Anchor0.FirstBlock + (ulong)Anchor0.BlockCount <= Nodes0First
         && Nodes0First % NodePage.Blocks == 0 && Nodes0Blocks > 0 && Nodes0Blocks % NodePage.Blocks == 0
         && Nodes0First + (ulong)Nodes0Blocks <= DataStart && DataStart % (ulong)ClusterBlocks == 0
-        && ClusterCount <= (DeviceBlocks - 2 - DataStart) / (ulong)ClusterBlocks;
+        && ClusterCount <= (DeviceBlocks - 2 - DataStart) / (ulong)ClusterBlocks
+        && AreNodes0ClustersPlausible();
 
     public ulong FirstBlock(uint cluster) => DataStart + ((ulong)cluster * (ulong)ClusterBlocks);
 
+    /// <summary>The same pool on a device that is larger now; itself where that gives nobody a cluster.</summary>
+    /// <remarks>What there is stays where it is. Volume 0 gets nodes for the new clusters from among them, the first ones, and each time enough that their list stays short.</remarks>
+    public PoolGeometry GrownTo(long deviceBytes)
+    {
+        ulong deviceBlocks = (ulong)deviceBytes / BlobData.BlockBytes;
+        if (deviceBlocks <= DeviceBlocks) { return this; }
+        uint clusters = ClustersOn(deviceBlocks, DataStart, ClusterBlocks);
+        ulong nodeBlocks = (ulong)(Nodes0Blocks + (Nodes0Clusters.Sum(static extent => (long)extent.Count) * ClusterBlocks)), wanted = Nodes0BlocksFor(deviceBlocks, ClusterBlocks);
+        uint forNodes = 0;
+        if (wanted > nodeBlocks && Nodes0Clusters.Count < MaxNodes0Clusters)
+        {
+            forNodes = (uint)(Align(Math.Max(wanted - nodeBlocks, nodeBlocks / 8), (uint)ClusterBlocks) / (ulong)ClusterBlocks);
+        }
+        if (clusters <= ClusterCount + forNodes) { return this; }
+        return this with { DeviceBlocks = deviceBlocks, ClusterCount = clusters, Nodes0Clusters = forNodes == 0 ? Nodes0Clusters : [.. Nodes0Clusters, new ClusterExtent(ClusterCount, forNodes)] };
+    }
+
+    // One ClusterRun item of 36 bytes per cluster at the very worst, twice (copy-on-write), half-full nodes, and a floor for the catalogue.
+    private static ulong Nodes0BlocksFor(ulong deviceBlocks, int clusterBlocks) => Align(((deviceBlocks / (ulong)clusterBlocks * 36 * 4) + (2 << 20)) / BlobData.BlockBytes, NodePage.Blocks);
+
+    /// <summary>The last two blocks of the device are the superblock's.</summary>
+    private static uint ClustersOn(ulong deviceBlocks, ulong dataStart, int clusterBlocks)
+    {
+        ulong limit = deviceBlocks - 2;
+        return limit > dataStart ? (uint)Math.Min((limit - dataStart) / (ulong)clusterBlocks, uint.MaxValue / 2) : 0;
+    }
+
     private static ulong Align(ulong value, ulong unit) => (value + unit - 1) / unit * unit;
+
+    private bool AreNodes0ClustersPlausible()
+    {
+        uint limit = 0;
+        foreach (ClusterExtent extent in Nodes0Clusters)
+        {
+            bool isInside = extent.First >= limit && extent.First < ClusterCount && extent.Count <= ClusterCount - extent.First;
+            if (!isInside || extent.Count == 0 || extent.Count > int.MaxValue / ClusterBlocks) { return false; }
+            limit = extent.First + extent.Count;
+        }
+        return true;
+    }
 }

@@ -11,6 +11,12 @@ internal enum IncompatibleFeatures : ulong
 
     /// <summary>A block can have several owners, counted in SharedBlocks items. Set before the first one has, and never cleared.</summary>
     SharedBlocks = 1,
+
+    /// <summary>Volume 0 has nodes in clusters, too, which the superblock lists.</summary>
+    Nodes0Clusters = 2,
+
+    /// <summary>Those of this program.</summary>
+    Known = SharedBlocks | Nodes0Clusters,
 }
 
 /// <summary>What a program may know before it opens a pool, and need not (docs/blobstore-format.md, section 2).</summary>
@@ -31,12 +37,13 @@ internal sealed record Superblock
     private const int CrcOffset = BlobData.BlockBytes - 4;
     private const int HostOffset = 132;
     private const int HostBytes = 124;
+    private const int Nodes0ClustersOffset = 256;
+    private const int ExtentBytes = 8;
 
-    /// <summary>Of these, this program knows the ones above.</summary>
     public IncompatibleFeatures Incompatible { get; init; }
 
     /// <summary>A newer program made the pool: this one must not touch it.</summary>
-    public bool IsForeign => (Incompatible & ~IncompatibleFeatures.SharedBlocks) != 0 || ReadOnlyCompatibleFeatures != 0;
+    public bool IsForeign => (Incompatible & ~IncompatibleFeatures.Known) != 0 || ReadOnlyCompatibleFeatures != 0;
 
     public ulong ReadOnlyCompatibleFeatures { get; init; }
 
@@ -48,7 +55,7 @@ internal sealed record Superblock
 
     public ulong Epoch { get; init; }
 
-    public PoolGeometry Geometry { get; init; }
+    public required PoolGeometry Geometry { get; init; }
 
     /// <summary>Open for writing, or not closed properly.</summary>
     public bool IsOpen { get; init; }
@@ -89,12 +96,19 @@ internal sealed record Superblock
         BinaryPrimitives.WriteUInt32LittleEndian(block[92..], Geometry.ClusterCount);
         BinaryPrimitives.WriteUInt64LittleEndian(block[96..], Geometry.Anchor0.FirstBlock);
         BinaryPrimitives.WriteInt32LittleEndian(block[104..], Geometry.Anchor0.BlockCount);
+        BinaryPrimitives.WriteInt32LittleEndian(block[108..], Geometry.Nodes0Clusters.Count);
         BinaryPrimitives.WriteUInt64LittleEndian(block[112..], Geometry.Nodes0First);
         BinaryPrimitives.WriteInt32LittleEndian(block[120..], Geometry.Nodes0Blocks);
         BinaryPrimitives.WriteUInt32LittleEndian(block[124..], IsOpen ? 1u : 0u);
         BinaryPrimitives.WriteInt32LittleEndian(block[128..], OwnerProcess);
         byte[] host = Encoding.UTF8.GetBytes(OwnerHost);
         host.AsSpan(0, Math.Min(host.Length, HostBytes)).CopyTo(block[HostOffset..]);
+        for (int i = 0; i < Geometry.Nodes0Clusters.Count; i++)
+        {
+            Span<byte> extent = block.Slice(Nodes0ClustersOffset + (i * ExtentBytes), ExtentBytes);
+            BinaryPrimitives.WriteUInt32LittleEndian(extent, Geometry.Nodes0Clusters[i].First);
+            BinaryPrimitives.WriteUInt32LittleEndian(extent[4..], Geometry.Nodes0Clusters[i].Count);
+        }
         BinaryPrimitives.WriteUInt32LittleEndian(block[CrcOffset..], Crc32C.Compute(block[..CrcOffset]));
     }
 
@@ -110,9 +124,12 @@ internal sealed record Superblock
         {
             return null;
         }
+        var incompatible = (IncompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[16..]);
+        uint extents = incompatible.HasFlag(IncompatibleFeatures.Nodes0Clusters) ? BinaryPrimitives.ReadUInt32LittleEndian(block[108..]) : 0;
+        if (extents > PoolGeometry.MaxNodes0Clusters) { return null; }
         return new Superblock
         {
-            Incompatible = (IncompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[16..]),
+            Incompatible = incompatible,
             ReadOnlyCompatibleFeatures = BinaryPrimitives.ReadUInt64LittleEndian(block[24..]),
             Compatible = (CompatibleFeatures)BinaryPrimitives.ReadUInt64LittleEndian(block[32..]),
             Uuid = new Guid(block.Slice(40, 16)),
@@ -125,10 +142,24 @@ internal sealed record Superblock
                 BinaryPrimitives.ReadUInt32LittleEndian(block[92..]),
                 new Anchor(BinaryPrimitives.ReadUInt64LittleEndian(block[96..]), BinaryPrimitives.ReadInt32LittleEndian(block[104..])),
                 BinaryPrimitives.ReadUInt64LittleEndian(block[112..]),
-                BinaryPrimitives.ReadInt32LittleEndian(block[120..])),
+                BinaryPrimitives.ReadInt32LittleEndian(block[120..]))
+            {
+                Nodes0Clusters = ReadExtents(block[Nodes0ClustersOffset..], (int)extents),
+            },
             IsOpen = (BinaryPrimitives.ReadUInt32LittleEndian(block[124..]) & 1) != 0,
             OwnerProcess = BinaryPrimitives.ReadInt32LittleEndian(block[128..]),
             OwnerHost = Encoding.UTF8.GetString(block.Slice(HostOffset, HostBytes)).TrimEnd('\0'),
         };
+    }
+
+    private static ClusterExtent[] ReadExtents(ReadOnlySpan<byte> source, int count)
+    {
+        if (count == 0) { return []; }
+        var extents = new ClusterExtent[count];
+        for (int i = 0; i < count; i++)
+        {
+            extents[i] = new ClusterExtent(BinaryPrimitives.ReadUInt32LittleEndian(source[(i * ExtentBytes)..]), BinaryPrimitives.ReadUInt32LittleEndian(source[((i * ExtentBytes) + 4)..]));
+        }
+        return extents;
     }
 }

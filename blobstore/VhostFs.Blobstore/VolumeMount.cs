@@ -55,9 +55,8 @@ internal static class VolumeMount
     public static async IoTask<OpenResult<Volume>> OpenAsync(Pool pool, VolumeRecord record)
     {
         pool.ScanMemory.Enter();
-        OpenResult<Volume> opened = await OpenCoreAsync(pool, record);
-        pool.ScanMemory.Leave();
-        return opened;
+        try { return await OpenCoreAsync(pool, record); }
+        finally { pool.ScanMemory.Leave(); }
     }
 
     private static async IoTask<OpenResult<Volume>> OpenCoreAsync(Pool pool, VolumeRecord record)

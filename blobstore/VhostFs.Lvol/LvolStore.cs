@@ -152,6 +152,9 @@ public sealed class LvolStore
         return Errno.None;
     }
 
+    /// <inheritdoc cref="Pool.GrowAsync"/>
+    public IoTask<Errno> GrowAsync() => _pool.GrowAsync();
+
     /// <summary>For good: nothing makes it writable again.</summary>
     public async IoTask<Errno> SetReadOnlyAsync(Lvol lvol)
     {

@@ -47,6 +47,26 @@ public sealed class FormatTests
     }
 
     [Fact]
+    public void Clusters_of_volume_0_are_listed_behind_the_host_name_and_only_with_their_feature()
+    {
+        var block = new byte[4096];
+        var superblock = new Superblock
+        {
+            Incompatible = IncompatibleFeatures.Nodes0Clusters,
+            Geometry = new PoolGeometry(0x1111, 0x2220, 256, 0x33, new Anchor(0x4444, 0x555), 0x6664, 0x778) { Nodes0Clusters = [new ClusterExtent(0x21, 2), new ClusterExtent(0x2A, 0x3)] },
+        };
+        superblock.Write(block);
+        Assert.Equal((2u, 2u), ((uint)U64(block, 16), U32(block, 108)));
+        Assert.Equal([0x21u, 2u, 0x2Au, 3u, 0u], [U32(block, 256), U32(block, 260), U32(block, 264), U32(block, 268), U32(block, 272)]);
+        Assert.Equal(superblock.Geometry.Nodes0Clusters, Superblock.Read(block)!.Geometry.Nodes0Clusters);
+        EveryFlippedByteIsNoticed(block, static b => Superblock.Read(b) is null);
+        (superblock with { Incompatible = IncompatibleFeatures.None }).Write(block);
+        Assert.Empty(Superblock.Read(block)!.Geometry.Nodes0Clusters); // reserved, for who made that
+        (superblock with { Geometry = superblock.Geometry with { Nodes0Clusters = [.. Enumerable.Repeat(new ClusterExtent(1, 1), PoolGeometry.MaxNodes0Clusters + 1)] } }).Write(block);
+        Assert.Null(Superblock.Read(block));
+    }
+
+    [Fact]
     public void Volume_header_fields_are_where_the_document_says()
     {
         var block = new byte[4096];

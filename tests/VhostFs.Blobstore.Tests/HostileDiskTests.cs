@@ -241,6 +241,10 @@ public sealed class HostileDiskTests : VolumeFixture
     [InlineData("nodes")]
     [InlineData("data start")]
     [InlineData("cluster size")]
+    [InlineData("no node cluster")]
+    [InlineData("node clusters behind the end")]
+    [InlineData("node clusters that wrap")]
+    [InlineData("node clusters twice")]
     public void An_impossible_superblock_is_refused(string what)
     {
         Run(async () =>
@@ -257,11 +261,15 @@ public sealed class HostileDiskTests : VolumeFixture
                 "anchor wraps" => geometry with { Anchor0 = new Anchor(ulong.MaxValue, 256) },
                 "nodes" => geometry with { Nodes0First = ulong.MaxValue - 3, Nodes0Blocks = 8 },
                 "data start" => geometry with { DataStart = 0 },
+                "no node cluster" => geometry with { Nodes0Clusters = [new ClusterExtent(1, 0)] },
+                "node clusters behind the end" => geometry with { Nodes0Clusters = [new ClusterExtent(geometry.ClusterCount, 1)] },
+                "node clusters that wrap" => geometry with { Nodes0Clusters = [new ClusterExtent(1, uint.MaxValue)] },
+                "node clusters twice" => geometry with { Nodes0Clusters = [new ClusterExtent(1, 2), new ClusterExtent(2, 1)] },
                 _ => geometry with { ClusterBlocks = 48 },
             };
             for (ulong generation = 100; generation < 102; generation++)
             {
-                (good with { Geometry = geometry, Generation = generation }).Write(DiskBytes(generation & 1));
+                (good with { Geometry = geometry, Generation = generation, Incompatible = IncompatibleFeatures.Nodes0Clusters }).Write(DiskBytes(generation & 1));
             }
             OpenResult<Pool> opened = await Pool.OpenAsync(Disk, new PoolOptions());
             Assert.True(opened.IsError);

@@ -40,9 +40,9 @@ public sealed class OpeningTests : VolumeFixture
     [Theory, InlineData(1), InlineData(2), InlineData(3)]
     public void An_owner_has_what_was_given_to_it_and_not_taken_back(int seed)
     {
-        const uint Clusters = 200;
         var random = new Random(seed);
-        var table = new ClusterTable(Clusters);
+        PoolGeometry geometry = PoolGeometry.For(64L << 20, new FormatOptions());
+        var table = new ClusterTable(geometry);
         var model = new Dictionary<ulong, List<(ClusterExtent Extent, ClusterKind Kind)>>();
         for (int step = 0; step < 2000; step++)
         {
@@ -63,7 +63,7 @@ public sealed class OpeningTests : VolumeFixture
             }
             Assert.Equal(owned, table.OwnedBy(owner));
             Assert.Equal(owned.Sum(o => o.Extent.Count), table.CountOf(owner));
-            Assert.Equal(Clusters - model.Values.Sum(all => all.Sum(o => o.Extent.Count)), table.FreeCount);
+            Assert.Equal(geometry.ClusterCount - model.Values.Sum(all => all.Sum(o => o.Extent.Count)), table.FreeCount);
             Assert.All(owned, o => Assert.True(table.Is(o.Extent.First + o.Extent.Count - 1, o.Kind, owner)));
         }
     }

@@ -33,8 +33,9 @@ public sealed class SharedBlocksTests : VolumeFixture
 
     [Theory]
     [InlineData(1, 0, false)]
-    [InlineData(3, 0, true)]
-    [InlineData(2, 0, true)]
+    [InlineData(3, 0, false)]
+    [InlineData(4, 0, true)]
+    [InlineData(5, 0, true)]
     [InlineData(0, 1, true)]
     public void Only_known_features_open_a_pool(ulong incompatible, ulong readOnlyCompatible, bool isRefused)
     {

@@ -55,6 +55,36 @@ public sealed class FsRpcTests : BlockRpcFixture
     }
 
     [Fact]
+    public async Task A_pool_grows_with_the_logical_volume_below_it_while_a_file_system_is_served()
+    {
+        await PlayAsync(
+            ("bdev_malloc_create", """{"num_blocks":131072,"block_size":4096,"name":"M0"}""", "*"),
+            ("bdev_lvol_create_lvstore", """{"bdev_name":"M0","lvs_name":"lvs0"}""", "*"),
+            ("bdev_lvol_create", """{"lvol_name":"a","size_in_mib":64,"lvs_name":"lvs0"}""", "*"),
+            ("fs_create_pool", """{"bdev_name":"lvs0/a","pool_name":"p"}""", "true"),
+            ("fs_create_volume", """{"volume":"p/web"}""", "*"),
+            ("vhost_create_fs_controller", """{"ctrlr":"vm1","volume":"p/web"}""", "true"),
+            ("fs_grow_pool", """{"pool_name":"p"}""", "true"));
+        long free = await ShownAsync("free_bytes");
+        Assert.Equal(64L << 20, await ShownAsync("size_bytes"));
+        await PlayAsync(
+            ("bdev_lvol_resize", """{"name":"lvs0/a","size_in_mib":160}""", "true"),
+            ("fs_grow_pool", """{"pool_name":"p"}""", "true"));
+        Assert.Equal(160L << 20, await ShownAsync("size_bytes"));
+        Assert.InRange(await ShownAsync("free_bytes"), free + (95L << 20), free + (96L << 20));
+        await PlayAsync(
+            ("bdev_lvol_resize", """{"name":"lvs0/a","size_in_mib":100}""", "true"),
+            ("fs_grow_pool", """{"pool_name":"p"}""", Error(-22, "Invalid argument")),
+            ("bdev_lvol_resize", """{"name":"lvs0/a","size_in_mib":160}""", "true"),
+            ("fs_grow_pool", """{"pool_name":"q"}""", Error(-19, "No such device")),
+            ("fs_grow_pool", "{}", Error(-32602, "Invalid argument")),
+            ("vhost_delete_controller", """{"ctrlr":"vm1"}""", "true"),
+            ("fs_close_pool", """{"pool_name":"p"}""", "true"));
+
+        async Task<long> ShownAsync(string name) => (await CallAsync("fs_get_pools", "null"))["result"]![0]![name]!.GetValue<long>();
+    }
+
+    [Fact]
     public async Task Pools_and_controllers_are_saved()
     {
         await PlayAsync(

@@ -69,6 +69,45 @@ public sealed class LvolRpcTests : IDisposable
     }
 
     [Fact]
+    public async Task A_store_grows_with_its_bdev_while_a_volume_is_used()
+    {
+        await MakeFileAsync();
+        string store = (await _target.ResultAsync("bdev_lvol_create_lvstore", """{"bdev_name":"F0","lvs_name":"lvs0","cluster_sz":1048576}""")).GetValue<string>();
+        await _target.PlayAsync(
+            ("bdev_lvol_create", """{"lvol_name":"thick","size_in_mib":100,"lvs_name":"lvs0","thin_provision":false}""", RpcTarget.Error(-32602, "No space left on device")),
+            ("bdev_lvol_create", """{"lvol_name":"thin","size_in_mib":8,"lvs_name":"lvs0"}""", "*"),
+            ("vhost_create_blk_controller", """{"ctrlr":"c0","dev_name":"lvs0/thin"}""", "true"),
+            ("bdev_lvol_grow_lvstore", """{"lvs_name":"lvs0"}""", "true")); // nothing has grown
+        (int total, int free) = await ClustersAsync();
+        SetFileSize(64 + 200);
+        await _target.PlayAsync(
+            ("bdev_aio_rescan", """{"name":"F0"}""", "true"),
+            ("bdev_lvol_grow_lvstore", $$"""{"uuid":"{{store}}"}""", "true"));
+        (int newTotal, int newFree) = await ClustersAsync();
+        Assert.InRange(newTotal, total + 195, total + 200); // some are volume 0's, and kept for metadata
+        Assert.InRange(newFree, free + 190, newTotal);
+        await _target.PlayAsync(("bdev_lvol_create", """{"lvol_name":"thick","size_in_mib":100,"lvs_name":"lvs0","thin_provision":false}""", "*"));
+        _target.Dispose();
+        _target = new RpcTarget(_directory);
+        await OpenFileAsync();
+        Assert.Equal(newTotal, (await ClustersAsync()).Total);
+        Assert.Equal(2, (await _target.ResultAsync("bdev_lvol_get_lvols")).AsArray().Count);
+        SetFileSize(100);
+        await _target.PlayAsync(
+            ("bdev_aio_rescan", """{"name":"F0"}""", "true"),
+            ("bdev_lvol_grow_lvstore", """{"lvs_name":"lvs0"}""", RpcTarget.Error(-32602, "Invalid argument")));
+        Assert.Contains("[bdev F0] warning: the pool on F0 needs 276824064 bytes, the device has 104857600", _target.Log, StringComparison.Ordinal);
+        SetFileSize(64 + 200);
+        await _target.PlayAsync(("bdev_aio_rescan", """{"name":"F0"}""", "true"));
+
+        async Task<(int Total, int Free)> ClustersAsync()
+        {
+            JsonNode shown = (await _target.ResultAsync("bdev_lvol_get_lvstores"))[0]!;
+            return (shown["total_data_clusters"]!.GetValue<int>(), shown["free_clusters"]!.GetValue<int>());
+        }
+    }
+
+    [Fact]
     public async Task A_copy_of_a_store_that_is_there_is_not_shown_twice()
     {
         await MakeFileAsync();
@@ -104,6 +143,9 @@ public sealed class LvolRpcTests : IDisposable
             ("bdev_lvol_delete_lvstore", "{}", RpcTarget.Error(-22, "Invalid argument")),
             ("bdev_lvol_rename_lvstore", """{"old_name":"none","new_name":"x"}""", noStore),
             ("bdev_lvol_rename_lvstore", """{"old_name":"lvs1","new_name":""}""", invalid),
+            ("bdev_lvol_grow_lvstore", """{"lvs_name":"none"}""", noStore),
+            ("bdev_lvol_grow_lvstore", "{}", RpcTarget.Error(-22, "Invalid argument")),
+            ("bdev_lvol_grow_lvstore", """{"lvs_name":"lvs1","size":1}""", RpcTarget.Error(-32603, Wrong)),
             ("bdev_lvol_get_lvstores", """{"lvs_name":"none"}""", noStore),
             ("bdev_lvol_get_lvols", """{"lvs_uuid":"none"}""", noStore),
             ("bdev_lvol_create", """{"lvol_name":"a","size_in_mib":8}""", RpcTarget.Error(-22, "Invalid argument")),
@@ -133,9 +175,14 @@ public sealed class LvolRpcTests : IDisposable
 
     private async Task MakeFileAsync()
     {
-        Assert.Equal(Errno.None, FileCalls.Open(_directory["disk.img"], FileCalls.O_RDWR | FileCalls.O_CREAT, 0x180, out SafeFd file));
-        using (file) { Assert.Equal(Errno.None, FileCalls.Truncate(file, 64 << 20)); }
+        SetFileSize(64);
         await OpenFileAsync();
+    }
+
+    private void SetFileSize(int sizeMiB)
+    {
+        Assert.Equal(Errno.None, FileCalls.Open(_directory["disk.img"], FileCalls.O_RDWR | FileCalls.O_CREAT, 0x180, out SafeFd file));
+        using (file) { Assert.Equal(Errno.None, FileCalls.Truncate(file, (long)sizeMiB << 20)); }
     }
 
     private Task<JsonNode> OpenFileAsync() => _target.ResultAsync("bdev_aio_create", $$"""{"name":"F0","filename":"{{_directory["disk.img"]}}","block_size":4096}""");

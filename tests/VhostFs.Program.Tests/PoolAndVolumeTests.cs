@@ -89,6 +89,25 @@ public sealed class PoolAndVolumeTests : IDisposable
     }
 
     [Fact]
+    public async Task A_pool_grows_with_its_file_and_never_shrinks()
+    {
+        await SucceedAsync("pool", "create", Image, "--size", "64M");
+        await SucceedAsync("volume", "create", Image, "web");
+        Assert.Contains(": 64 MiB, ", await SucceedAsync("pool", "grow", Image), StringComparison.Ordinal);
+        Assert.Contains(": 300 MiB, ", await SucceedAsync("pool", "grow", Image, "--size", "300M"), StringComparison.Ordinal);
+        Assert.Equal(300L << 20, new FileInfo(Image).Length);
+        using (FileStream file = File.OpenWrite(Image)) { file.SetLength(400L << 20); }
+        Assert.Contains("size      300 MiB", await SucceedAsync("pool", "info", Image), StringComparison.Ordinal);
+        Assert.Contains(": 400 MiB, ", await SucceedAsync("pool", "grow", Image), StringComparison.Ordinal);
+        Assert.Contains("0 errors, 0 warnings", await SucceedAsync("check", Image, "--free-space"), StringComparison.Ordinal);
+        await FailAsync(1, "has 400M, more than 200M; a pool does not shrink", "pool", "grow", Image, "--size", "200M");
+        await FailAsync(1, "make it with 'vhostfs pool create", "pool", "grow", _directory["other.img"]);
+        await File.WriteAllBytesAsync(_directory["zero.img"], new byte[16 << 20]);
+        await FailAsync(1, "holds no pool", "pool", "grow", _directory["zero.img"], "--size", "32M");
+        Assert.Equal(16L << 20, new FileInfo(_directory["zero.img"]).Length);
+    }
+
+    [Fact]
     public async Task Check_tells_clean_damaged_and_unreadable_apart()
     {
         await SucceedAsync("pool", "create", Image, "--size", "64M");

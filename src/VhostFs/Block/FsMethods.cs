@@ -22,6 +22,7 @@ internal sealed class FsMethods(BdevRegistry bdevs, VhostControllers controllers
         ["fs_create_pool"] = turn.Whole(call => OpenPoolAsync(call, creates: true)),
         ["fs_open_pool"] = turn.Whole(call => OpenPoolAsync(call, creates: false)),
         ["fs_close_pool"] = turn.Whole(ClosePoolAsync),
+        ["fs_grow_pool"] = turn.Whole(GrowPoolAsync),
         ["fs_get_pools"] = turn.Whole(GetPoolsAsync),
         ["fs_create_volume"] = turn.Whole(CreateVolumeAsync),
         ["fs_delete_volume"] = turn.Whole(DeleteVolumeAsync),
@@ -75,6 +76,15 @@ internal sealed class FsMethods(BdevRegistry bdevs, VhostControllers controllers
         if (ControllerOn(pool.Name + "/") is { } user) { throw RpcException.Of(Errno.EBUSY, $"controller '{user.Name}' shows a volume of pool '{pool.Name}'; delete that first"); }
         Errno closed = await CloseAsync(pool);
         return closed == Errno.None ? true : throw RpcException.Of(closed, $"pool '{pool.Name}' was not closed cleanly");
+    }
+
+    private async Task<object?> GrowPoolAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        RegisteredPool pool = FindPool(parameters.Text("pool_name"));
+        parameters.End();
+        Errno grown = await pool.Reactor.InvokeAsync(pool.Host.Pool.GrowAsync);
+        return grown == Errno.None ? true : throw RpcException.Of(grown, $"pool '{pool.Name}' cannot be grown");
     }
 
     private async Task<object?> GetPoolsAsync(RpcCall call)

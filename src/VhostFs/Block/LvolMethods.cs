@@ -35,6 +35,7 @@ internal sealed class LvolMethods
         ["bdev_lvol_create_lvstore"] = _turn.Whole(CreateStoreAsync),
         ["bdev_lvol_delete_lvstore"] = _turn.Whole(DeleteStoreAsync),
         ["bdev_lvol_rename_lvstore"] = _turn.Whole(RenameStoreAsync),
+        ["bdev_lvol_grow_lvstore"] = _turn.Whole(GrowStoreAsync),
         ["bdev_lvol_get_lvstores"] = _turn.Whole(GetStoresAsync),
         ["bdev_lvol_create"] = _turn.Whole(CreateAsync),
         ["bdev_lvol_delete"] = _turn.Whole(DeleteAsync),
@@ -80,6 +81,15 @@ internal sealed class LvolMethods
         if (LvolStore.NameError(newName) is { } error) { throw RpcException.InvalidParams(Errno.EINVAL, error); }
         if (_stores.Exists(s => s.Store.Name == newName)) { throw RpcException.InvalidParams(Errno.EEXIST, $"there is a store '{newName}' already"); }
         Check(await store.Below.Reactor.InvokeAsync(() => store.Store.RenameAsync(newName)), $"store '{oldName}' cannot be renamed");
+        return true;
+    }
+
+    private async Task<object?> GrowStoreAsync(RpcCall call)
+    {
+        var parameters = new RpcParameters(call, s_wrong);
+        RegisteredStore store = FindStore(parameters, "uuid");
+        parameters.End();
+        Check(await store.Below.Reactor.InvokeAsync(store.Store.GrowAsync), $"the store '{store.Store.Name}' cannot be grown");
         return true;
     }
 

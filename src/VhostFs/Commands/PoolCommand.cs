@@ -7,12 +7,13 @@ using VhostFs.Reactor;
 
 namespace VhostFs.Commands;
 
-/// <summary><c>vhostfs pool create|info</c>.</summary>
+/// <summary><c>vhostfs pool create|grow|info</c>.</summary>
 internal static class PoolCommand
 {
-    public static Command New(Terminal terminal) => new("pool", "Make pools and look at them")
+    public static Command New(Terminal terminal) => new("pool", "Make pools, grow them and look at them")
     {
         NewCreate(terminal),
+        NewGrow(terminal),
         NewInfo(terminal),
     };
 
@@ -26,6 +27,20 @@ internal static class PoolCommand
         Option<bool> force = Declare.Flag("--force", "Destroy a pool that is there already, and everything in it");
         var command = new Command("create", "Format a file or device as a pool") { path, size, cluster, force };
         command.SetAction(parsed => Create(terminal, Path.GetFullPath(parsed.GetValue(path)!), parsed.GetValue(size), parsed.GetValue(cluster), parsed.GetValue(force)));
+        return command;
+    }
+
+    private static Command NewGrow(Terminal terminal)
+    {
+        Argument<string> path = PathArgument();
+        Option<long> size = Declare.Size("--size", "Make the file this large first; a device grows by its own tools");
+        var command = new Command("grow", "Make a pool as large as its file or device is now") { path, size };
+        command.SetAction(parsed =>
+        {
+            string file = Path.GetFullPath(parsed.GetValue(path)!);
+            long sizeBytes = parsed.GetValue(size) & -4096L;
+            return PoolTask.WithBdev(terminal, new UringBdevOptions(file, file), bdev => PoolTask.WithPoolAsync(terminal, bdev, file, pool => GrowAsync(terminal, bdev, pool, file, sizeBytes)));
+        });
         return command;
     }
 
@@ -62,6 +77,24 @@ internal static class PoolCommand
         }
         using var file = new NewFile(path);
         return PoolTask.WithBdev(terminal, new UringBdevOptions(path, file.TemporaryPath) { CreateSizeBytes = size & -4096L }, bdev => FormatAsync(terminal, bdev, path, format, file));
+    }
+
+    private static async IoTask<int> GrowAsync(Terminal terminal, IBdev bdev, Pool pool, string path, long size)
+    {
+        if (size > 0 && size < bdev.SizeBytes)
+        {
+            terminal.Fail($"{path} has {Sizes.Exact(bdev.SizeBytes)}, more than {Sizes.Exact(size)}; a pool does not shrink");
+            return ExitCode.Failure;
+        }
+        Errno resized = size > bdev.SizeBytes ? await bdev.ResizeAsync(size) : Errno.None;
+        if (resized != Errno.None)
+        {
+            terminal.Fail(resized == Errno.EOPNOTSUPP ? $"{path} is a device; grow it with its own tools, and call this without --size" : $"{path} cannot have {Sizes.Exact(size)}: {resized}");
+            return ExitCode.Failure;
+        }
+        if (await pool.GrowAsync() != Errno.None) { return ExitCode.Failure; } // the pool has said why
+        terminal.Output.WriteLine($"{path}: {Sizes.Human(pool.SizeBytes)}, {Sizes.Human(pool.FreeBytes)} free");
+        return ExitCode.Ok;
     }
 
     private static async IoTask<int> FormatAsync(Terminal terminal, IBdev bdev, string path, FormatOptions format, NewFile? file)

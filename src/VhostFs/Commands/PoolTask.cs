@@ -11,7 +11,10 @@ internal static class PoolTask
     private const int RingEntries = 256;
 
     /// <summary>Runs <paramref name="work"/> on the open pool in <paramref name="path"/> and closes the pool; returns the exit status.</summary>
-    public static int WithPool(Terminal terminal, string path, Func<Pool, IoTask<int>> work) => WithBdev(terminal, new UringBdevOptions(path, path), async bdev =>
+    public static int WithPool(Terminal terminal, string path, Func<Pool, IoTask<int>> work) => WithBdev(terminal, new UringBdevOptions(path, path), bdev => WithPoolAsync(terminal, bdev, path, work));
+
+    /// <summary>The same on a bdev that is open.</summary>
+    public static async IoTask<int> WithPoolAsync(Terminal terminal, IBdev bdev, string path, Func<Pool, IoTask<int>> work)
     {
         OpenResult<Pool> opened = await Pool.OpenAsync(bdev, new PoolOptions { Report = terminal.Fail });
         if (opened.Value is not { } pool)
@@ -24,7 +27,7 @@ internal static class PoolTask
         if (closed == Errno.None) { return status; }
         terminal.Fail($"the pool in {path} cannot be closed: {closed}");
         return ExitCode.Failure;
-    });
+    }
 
     /// <summary>Runs <paramref name="work"/> with the bdev; returns the exit status, <paramref name="failure"/> when it cannot be opened.</summary>
     public static int WithBdev(Terminal terminal, UringBdevOptions options, Func<IBdev, IoTask<int>> work, int failure = ExitCode.Failure)

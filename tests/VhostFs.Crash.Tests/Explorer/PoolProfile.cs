@@ -22,12 +22,18 @@ public enum PoolOperation
 
     /// <summary>Deletes the client's volume and makes it anew.</summary>
     ReplaceVolume,
+
+    /// <summary>The pool takes the space that its disk has.</summary>
+    Grow,
 }
 
 /// <summary>One way to live on a pool: each leads the engine somewhere that the others do not reach.</summary>
 public sealed record PoolProfile(string Name, params (int Weight, PoolOperation Operation)[] Operations)
 {
     public long DiskBytes { get; init; } = 12 << 20;
+
+    /// <summary>The disk was so large when the pool was made; 0: as large as it is.</summary>
+    public long FormattedBytes { get; init; }
 
     public bool DataChecksums { get; init; } = true;
 
@@ -93,6 +99,12 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
             (20, PoolOperation.Items), (20, PoolOperation.SmallWrite), (20, PoolOperation.LargeWrite), (8, PoolOperation.Drop), (8, PoolOperation.Sync), (4, PoolOperation.Pause),
             (8, PoolOperation.ReopenVolume), (12, PoolOperation.ReplaceVolume))
         { DiskBytes = 18 << 20, Clients = 3, OwnVolumes = true, OperationsPerClient = 20 },
+
+        // A full pool on a disk that has grown takes the new space beside what is under way, and it is used at once.
+        new("growth",
+            (10, PoolOperation.Items), (15, PoolOperation.SmallWrite), (35, PoolOperation.LargeWrite), (8, PoolOperation.BlockWrite), (7, PoolOperation.Share), (7, PoolOperation.Drop),
+            (10, PoolOperation.Sync), (8, PoolOperation.Grow))
+        { FormattedBytes = 8 << 20, DiskBytes = 24 << 20, Slowness = new(Writes: 10, Flushes: 40, OneIn: 3) },
     ];
 
     public static PoolProfile Named(string name) => All.Single(profile => profile.Name == name);

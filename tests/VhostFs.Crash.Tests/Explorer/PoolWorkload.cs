@@ -45,11 +45,14 @@ public sealed class PoolWorkload
     /// <summary>The disk that every life of a profile begins with.</summary>
     public static DiskImage Format(PoolProfile profile)
     {
-        var image = new DiskImage(new byte[profile.DiskBytes]) { DiscardedByte = (byte)(profile.UnmapReadsZero ? 0 : 0xE5) };
+        var image = new DiskImage(new byte[profile.FormattedBytes > 0 ? profile.FormattedBytes : profile.DiskBytes]) { DiscardedByte = (byte)(profile.UnmapReadsZero ? 0 : 0xE5) };
         using var reactor = new IoReactor(new SimulatedDriver(), "format");
         using var bdev = new ImageBdev(image);
         if (reactor.RunUntilComplete(() => FormatAsync(bdev, profile)) is { } problem) { throw new InvalidOperationException($"formatting for '{profile}': {problem}"); }
-        return image.Fork();
+        if (image.LengthBytes == profile.DiskBytes) { return image.Fork(); }
+        var larger = new byte[profile.DiskBytes];
+        image.Read(0, larger.AsSpan(0, image.LengthBytes));
+        return new DiskImage(larger) { DiscardedByte = image.DiscardedByte };
     }
 
     /// <summary>Opens what is on the disk (a recovery, if there was a crash), works on it in phases with a restart in between, and returns the recording.</summary>
@@ -180,6 +183,7 @@ public sealed class PoolWorkload
                 PoolOperation.RestUntilUnmap => await RestAsync(_open[name]),
                 PoolOperation.ReopenVolume => _profile.OwnVolumes ? await ReopenAsync(name) : Errno.None,
                 PoolOperation.ReplaceVolume => await ReplaceAsync(name),
+                PoolOperation.Grow => await _pool.GrowAsync(),
                 _ => await client.RunAsync(_open[name], operation),
             };
             if (done != Errno.None && done != Errno.ENOSPC) { return done; }
