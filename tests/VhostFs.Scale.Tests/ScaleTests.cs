@@ -20,7 +20,7 @@ public sealed class ScaleTests(ITestOutputHelper output)
         const int Volumes = 200;
         const int StepsEach = 20;
         const long GivenBackKib = Volumes * 10; // much less than what is found: sessions, what requests have left, heaps that have grown
-        using var daemon = new ManyVolumes(Volumes, "16G");
+        using var daemon = new ManyVolumes(Volumes, "32G");
         VolumeWorker[] workers = [.. Enumerable.Range(0, Volumes).Select(i => new VolumeWorker(daemon.Socket(i), i))];
         try
         {
