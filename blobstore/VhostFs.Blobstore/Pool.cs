@@ -314,10 +314,11 @@ public sealed class Pool
     /// <summary>Closes all volumes and the pool, cleanly.</summary>
     public async IoTask<Errno> CloseAsync()
     {
-        await EnterAsync(SuperblockTurn);
         Errno result = await WithEachAsync([.. _open.Values], static volume => volume.CloseAsync());
         Errno catalogue = await _catalogue.CloseAsync();
         if (result == Errno.None) { result = catalogue; }
+        // Not before the volumes are closed, whose last request may want to share blocks.
+        await EnterAsync(SuperblockTurn);
         if (result == Errno.None)
         {
             _superblock = _superblock with { Generation = _superblock.Generation + 1, IsOpen = false };
