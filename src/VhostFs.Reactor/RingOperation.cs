@@ -19,5 +19,7 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
     /// <summary>Ends when somebody else does something, or at once: no device works on it.</summary>
     public bool IsWait => Sqe.Opcode is SqeOpcode.IORING_OP_POLL_ADD or SqeOpcode.IORING_OP_ACCEPT or SqeOpcode.IORING_OP_URING_CMD or SqeOpcode.IORING_OP_ASYNC_CANCEL;
 
+    public bool IsRead => Sqe.Opcode is SqeOpcode.IORING_OP_READ or SqeOpcode.IORING_OP_READV;
+
     protected override void Recycle() => ring.Return(this);
 }

@@ -93,7 +93,7 @@ public sealed class RingTests : IDisposable
         long before = _reactor.Ring.EnterCount;
         var reads = new IoTask<IoResult>[8];
         for (int i = 0; i < reads.Length; i++) { reads[i] = _reactor.Ring.ReadAsync(_file, _buffer.Slice(i * BlockBytes, BlockBytes), 0); }
-        Assert.Equal(2, _reactor.Ring.EnterCount - before);
+        Assert.Equal(5, _reactor.Ring.EnterCount - before); // the first four alone, the others together
         Assert.DoesNotContain(reads, read => read.IsCompleted); // never inside of a submission
         foreach (IoTask<IoResult> read in reads) { _reactor.RunUntilComplete(read); }
     }
