@@ -31,6 +31,7 @@ public sealed class Pool
     /// <summary>As the next one is made from it. What it says is in force (<see cref="Geometry"/>, <see cref="_allowsSharing"/>) only when both pairs of copies say it.</summary>
     private Superblock _superblock;
     private bool _allowsSharing;
+    private bool _isClosed;
     private Volume _catalogue = null!;
 
     private Pool(IBdev bdev, Superblock superblock, PoolOptions options, LogMemory? logMemory)
@@ -226,11 +227,11 @@ public sealed class Pool
     }
 
     /// <summary>Makes the pool as large as its bdev is now, while its volumes are used. A bdev that did not grow by a cluster changes nothing.</summary>
-    /// <returns>None; EINVAL: the bdev is smaller than the pool; else the error of a write or flush, and the pool is as large as it was.</returns>
+    /// <returns>None; EINVAL: the bdev is smaller than the pool; ENODEV: the pool has been closed; else the error of a write or flush, and the pool is as large as it was.</returns>
     public async IoTask<Errno> GrowAsync()
     {
         await EnterAsync(SuperblockTurn);
-        Errno grown = await GrowCoreAsync();
+        Errno grown = _isClosed ? Errno.ENODEV : await GrowCoreAsync(); // the bdev is somebody else's by now
         Leave(SuperblockTurn);
         return grown;
     }
@@ -327,6 +328,7 @@ public sealed class Pool
         await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
         LogMemory?.Dispose();
         Bdev.ReleaseClaim();
+        _isClosed = true;
         Leave(SuperblockTurn);
         return result;
     }
@@ -511,10 +513,12 @@ public sealed class Pool
             return Errno.None;
         }
         ScanMemory.Enter();
-        Errno taken = await WithEachAsync([.. _records.Where(OwnsAnchor)], TakeLeftBatchesAsync);
-        ScanMemory.Leave();
-        if (taken == Errno.None) { memory.ForgetLeft(); }
-        return Errno.None;
+        try
+        {
+            if (await WithEachAsync([.. _records.Where(OwnsAnchor)], TakeLeftBatchesAsync) == Errno.None) { memory.ForgetLeft(); }
+            return Errno.None;
+        }
+        finally { ScanMemory.Leave(); }
     }
 
     private async IoTask<Errno> TakeLeftBatchesAsync(VolumeRecord record)

@@ -16,7 +16,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     private const int MaxCompletionsPerPoll = 1024;
 
     /// <summary>So many operations wait for the end of the turn. The device is to work while we serve the rest of a batch: one that gets 32 reads at once completes them at once,
-    /// and both then wait for each other by turns. A call for each four costs 0.1 us an operation, and brought a disk a fifth more reads at depths 16 and 32.
+    /// and both then wait for each other by turns. A call for each four brought a disk a fifth more reads at depths 16 and 32, for at most half a microsecond of processor time each.
     /// A read waits for no others as long as fewer than these are under way: the device has little to do.</summary>
     private const int MaxHeldBack = 4;
     private const ulong WatchMark = 1UL << 63;
@@ -434,7 +434,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         *sqe = operation.Sqe;
         sqe->UserData = UserData(slot);
         if (operation.Sqe.Opcode == SqeOpcode.IORING_OP_URING_CMD) { *(ulong*)(sqe + 1) = operation.CommandTail; }
-        int held = operation.IsRead && _transferCount <= MaxHeldBack ? 1 : MaxHeldBack;
+        int held = operation.IsDeviceRead && _transferCount <= MaxHeldBack ? 1 : MaxHeldBack;
         if (_localTail - Volatile.Read(ref *_sqHead) >= held && _owner is not null) { EnterNow(PublishTail(), 0); }
         return true;
     }

@@ -19,7 +19,8 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
     /// <summary>Ends when somebody else does something, or at once: no device works on it.</summary>
     public bool IsWait => Sqe.Opcode is SqeOpcode.IORING_OP_POLL_ADD or SqeOpcode.IORING_OP_ACCEPT or SqeOpcode.IORING_OP_URING_CMD or SqeOpcode.IORING_OP_ASYNC_CANCEL;
 
-    public bool IsRead => Sqe.Opcode is SqeOpcode.IORING_OP_READ or SqeOpcode.IORING_OP_READV;
+    /// <summary>A device works on it, and somebody waits for what it holds; streams and eventfds have no offset.</summary>
+    public bool IsDeviceRead => (Sqe.Opcode is SqeOpcode.IORING_OP_READ or SqeOpcode.IORING_OP_READV) && Sqe.Offset != ulong.MaxValue;
 
     protected override void Recycle() => ring.Return(this);
 }

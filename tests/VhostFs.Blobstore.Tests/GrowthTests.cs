@@ -99,6 +99,21 @@ public sealed class GrowthTests : VolumeFixture
     }
 
     [Fact]
+    public void A_pool_that_has_been_closed_leaves_the_bdev_alone()
+    {
+        Run(async () =>
+        {
+            Pool pool = await FormatAsync(Disk);
+            Assert.Equal(Errno.None, await Disk.ResizeAsync(LargeBytes));
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            long written = Disk.Statistics.BytesWritten;
+            Assert.Equal(Errno.ENODEV, await pool.GrowAsync());
+            Assert.Equal(written, Disk.Statistics.BytesWritten);
+            return 0;
+        });
+    }
+
+    [Fact]
     public void The_old_end_is_erased_and_a_superblock_that_somebody_writes_there_is_data()
     {
         Run(async () =>

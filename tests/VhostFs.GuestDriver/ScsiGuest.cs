@@ -74,6 +74,15 @@ internal sealed class ScsiGuest : DeviceGuest
     }
 
     /// <summary>A task management function; its response, or Untouched.</summary>
+    /// <summary>Begins a write of one block of 512 bytes, with nothing more to answer than status and sense; returns its head.</summary>
+    public ushort BeginWrite(ulong id)
+    {
+        byte[] request = Request(Convert.FromHexString(Cdb10(0x2A, (uint)id, 1)), new byte[512], id: id);
+        ushort head = Make(request, ScsiCommandAnswer.Size + SenseBytes, [], [], Queue, out _);
+        Submit(Queue, head);
+        return head;
+    }
+
     public ScsiResponse Manage(ScsiTaskFunction function, int target = 0, ushort lun = 0x4000, ulong id = 1) => (ScsiResponse)Exchange(ManageRequest(function, target, lun, id), 1, [], [], ControlQueue).Room[0];
 
     public static byte[] ManageRequest(ScsiTaskFunction function, int target = 0, ushort lun = 0x4000, ulong id = 1)

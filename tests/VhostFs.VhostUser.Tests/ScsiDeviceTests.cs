@@ -118,7 +118,7 @@ public sealed class ScsiDeviceTests
         using var guest = new ScsiGuest(host.SocketPath);
         try
         {
-            ushort first = Submit(guest, 77), second = Submit(guest, 78);
+            ushort first = guest.BeginWrite(77), second = guest.BeginWrite(78);
             FrontEnd.Poll(() => held.Count == 2, "both under way");
             Assert.Equal(ScsiResponse.FunctionSucceeded, guest.Manage(ScsiTaskFunction.QueryTask, id: 77));
             Assert.Equal(ScsiResponse.Ok, guest.Manage(ScsiTaskFunction.QueryTask, id: 79));
@@ -247,7 +247,7 @@ public sealed class ScsiDeviceTests
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => held);
         using var guest = new ScsiGuest(host.SocketPath);
-        ushort head = Submit(guest, 1);
+        ushort head = guest.BeginWrite(1);
         FrontEnd.Poll(() => held.Count == 1, "under way");
         Task<bool> removed = host.StartOnReactor(() => host.Targets.RemoveAsync(0));
         FrontEnd.Poll(() => guest.TestUnitReady().Response == ScsiResponse.BadTarget, "it is gone for new commands");
@@ -264,7 +264,7 @@ public sealed class ScsiDeviceTests
         var held = new HoldingBdev(ScsiHost.NewMemory());
         using var host = new ScsiHost(_ => held, maxInFlight: 2);
         using var guest = new ScsiGuest(host.SocketPath);
-        for (int i = 0; i < 4; i++) { Submit(guest, (ulong)i); }
+        for (int i = 0; i < 4; i++) { guest.BeginWrite((ulong)i); }
         FrontEnd.Poll(() => held.Count == 2, "two");
         Assert.Equal(ScsiResponse.FunctionSucceeded, guest.Manage(ScsiTaskFunction.QueryTask, id: 1));
         Assert.Equal(ScsiResponse.Ok, guest.Manage(ScsiTaskFunction.QueryTask, id: 2)); // still in the ring
@@ -345,7 +345,7 @@ public sealed class ScsiDeviceTests
             Assert.Equal(0UL, before.SetInflight(description, area));
             for (int i = 0; i < 3; i++) { before.FrontEnd.AddQueue(i); }
             Assert.Equal(ScsiGuest.PowerOn, before.TestUnitReady().Sense);
-            Submit(before, 1);
+            before.BeginWrite(1);
             FrontEnd.Poll(() => held.Count == 1, "under way");
             before.FrontEnd.Socket.Dispose();
 
@@ -379,15 +379,6 @@ public sealed class ScsiDeviceTests
         Assert.True(victim.TestUnitReady().IsGood);
         using var next = new ScsiGuest(host.SocketPath);
         Assert.True(next.TestUnitReady().IsGood);
-    }
-
-    // A write of one block; returns its head.
-    private static ushort Submit(ScsiGuest guest, ulong id)
-    {
-        byte[] request = guest.Request(Convert.FromHexString(ScsiGuest.Cdb10(0x2A, (uint)id, 1)), new byte[512], id: id);
-        ushort head = guest.Make(request, FixedIn, [], [], guest.Queue, out _);
-        DeviceGuest.Submit(guest.Queue, head);
-        return head;
     }
 
     private static ulong Stop(ScsiGuest guest, uint index)

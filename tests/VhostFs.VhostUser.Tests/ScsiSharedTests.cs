@@ -7,7 +7,6 @@ namespace VhostFs.VhostUser.Tests;
 /// <summary>Several front-ends on one SCSI socket at the same time: each an initiator with attentions, tasks and events of its own, on the same disks. Reservations between them: <see cref="ScsiReservationTests"/>.</summary>
 public sealed class ScsiSharedTests
 {
-    private const int FixedIn = ScsiCommandAnswer.Size + 96;
     private const int ModeChanged = 0x062A01, CapacityChanged = 0x062A09, UnitReset = 0x062903;
 
     [Fact]
@@ -84,7 +83,7 @@ public sealed class ScsiSharedTests
         using var b = new ScsiGuest(host.SocketPath);
         try
         {
-            ushort write = Submit(a, id: 7);
+            ushort write = a.BeginWrite(7);
             FrontEnd.Poll(() => host.OnReactor(() => held.Count) == 1, "its write is under way");
             Assert.Equal((ScsiResponse.FunctionSucceeded, ScsiResponse.Ok), (a.Manage(ScsiTaskFunction.QueryTask, id: 7), b.Manage(ScsiTaskFunction.QueryTask, id: 7)));
             Assert.Equal(ScsiResponse.Ok, b.Manage(ScsiTaskFunction.AbortTask, id: 7)); // a's has the same name, and is not waited for
@@ -111,7 +110,7 @@ public sealed class ScsiSharedTests
         using var b = new ScsiGuest(host.SocketPath);
         try
         {
-            ushort ofA = Submit(a, id: 1), ofB = Submit(b, id: 1);
+            ushort ofA = a.BeginWrite(1), ofB = b.BeginWrite(1);
             FrontEnd.Poll(() => host.OnReactor(() => held.Count) == 2, "both are under way");
             Task<bool> removed = host.StartOnReactor(() => host.Targets.RemoveAsync(0));
             host.OnReactor(() => { held.LetGo(1); return true; });
@@ -135,7 +134,7 @@ public sealed class ScsiSharedTests
         {
             using (var victim = new ScsiGuest(host.SocketPath))
             {
-                for (ulong i = 0; i < 20; i++) { Submit(victim, i); }
+                for (ulong i = 0; i < 20; i++) { victim.BeginWrite(i); }
                 if (round % 3 == 1) { Assert.Equal(Errno.None, FileCalls.Truncate(victim.FrontEnd.Ram.Fd, 0)); }
                 if (round % 3 == 2) { victim.FrontEnd.SendRaw(new byte[100]); }
             }
@@ -149,15 +148,6 @@ public sealed class ScsiSharedTests
     {
         Assert.Equal(sense, guest.TestUnitReady().Sense);
         Assert.True(guest.TestUnitReady().IsGood);
-    }
-
-    // A write of one block; returns its head.
-    private static ushort Submit(ScsiGuest guest, ulong id)
-    {
-        byte[] request = guest.Request(Convert.FromHexString(ScsiGuest.Cdb10(0x2A, (uint)id, 1)), new byte[512], id: id);
-        ushort head = guest.Make(request, FixedIn, [], [], guest.Queue, out _);
-        DeviceGuest.Submit(guest.Queue, head);
-        return head;
     }
 
     private static byte[] Pattern(int seed)
