@@ -71,6 +71,17 @@ public interface IBdev : IDisposable
     /// that somebody cut): for who verifies, and reads again when in doubt.</summary>
     bool TryView(long offsetBytes, int lengthBytes, out IoVec memory) => TryGetMemory(offsetBytes, lengthBytes, out memory);
 
+    /// <summary>Where the caller may put the bytes of a write itself, in whole blocks, instead of <see cref="WriteAsync"/>: the write is complete when <see cref="EndInPlace"/>, in the same
+    /// turn, says so.</summary>
+    bool TryGetPlace(long offsetBytes, int lengthBytes, out IoVec place) => TryGetMemory(offsetBytes, lengthBytes, out place);
+
+    /// <summary>What has been put into places since the last time, so many bytes, is a completed write, or EIO: some of it is nowhere.</summary>
+    Errno EndInPlace(long lengthBytes)
+    {
+        Statistics.Written(lengthBytes);
+        return Errno.None;
+    }
+
     /// <summary>Takes the exclusive right to write. False: <paramref name="owner"/> names who has it.</summary>
     bool TryClaim(string claimant, out string owner);
 

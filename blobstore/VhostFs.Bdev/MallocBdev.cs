@@ -73,6 +73,7 @@ public sealed class MallocBdev : IBdev
             StreamingCopy.Copy(vector.Span, At(offsetBytes + done, vector.Length).Span);
             done += vector.Length;
         }
+        StreamingCopy.Order();
         Statistics.Written(done);
         return new(new IoResult(done));
     }

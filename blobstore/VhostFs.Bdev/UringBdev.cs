@@ -212,6 +212,21 @@ public sealed class UringBdev : IBdev
         return isThere;
     }
 
+    /// <summary>Only what was written before, so has pages: for a hole the file system may have none, which only a call can say.</summary>
+    public bool TryGetPlace(long offsetBytes, int lengthBytes, out IoVec place)
+    {
+        bool isThere = _view is { IsLost: false } view && offsetBytes >= 0 && lengthBytes > 0 && offsetBytes <= view.LengthBytes - lengthBytes && _written!.Contains(offsetBytes, lengthBytes);
+        place = isThere ? _view!.Slice(offsetBytes, lengthBytes) : default;
+        return isThere;
+    }
+
+    public Errno EndInPlace(long lengthBytes)
+    {
+        if (_view is not { IsLost: false }) { return Statistics.Error(Errno.EIO).Errno; }
+        Statistics.Written(lengthBytes);
+        return Errno.None;
+    }
+
     public bool TryClaim(string claimant, out string owner) => _claim.TryTake(claimant, out owner);
 
     public void ReleaseClaim() => _claim.Release();

@@ -225,11 +225,12 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
     private int FillAndWrite(BlobChange change, long offset, long limit, IoVecs source)
     {
         int piece = pool.Bdev.CompletesAtOnce ? PieceBlocks : BlobChange.MaxBlocks, tasks = 0;
+        long inPlace = 0;
         var content = new IoVecsCursor(source);
         for (int first = 0; first < change.Count; first += piece)
         {
             int end = Math.Min(first + piece, change.Count);
-            for (int i = first; i < end; i++) { Fill(ref change[i], offset, limit, ref content, isZero: source.Count == 0); }
+            for (int i = first; i < end; i++) { inPlace += Fill(ref change[i], offset, limit, ref content, isZero: source.Count == 0); }
             tasks = StartWrites(change, first, end, tasks);
             for (int i = first; i < end && pool.Bdev.CompletesAtOnce; i++)
             {
@@ -238,15 +239,28 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                 change[i].Page = null;
             }
         }
+        if (inPlace > 0)
+        {
+            StreamingCopy.Order();
+            change.Tasks[tasks++] = new(pool.Bdev.EndInPlace(inPlace));
+        }
         return tasks;
     }
 
-    /// <summary>Puts the new content of a block together in private memory (or in the device's own, if it is memory) and sums it.</summary>
-    private void Fill(ref BlockChange block, long offset, long limit, ref IoVecsCursor source, bool isZero)
+    /// <summary>Puts the new content of a block together and sums it, in private memory, or at its place; returns how many bytes are at their place.</summary>
+    private int Fill(ref BlockChange block, long offset, long limit, ref IoVecsCursor source, bool isZero)
     {
         long start = (long)block.Logical * BlockBytes;
         int from = (int)Math.Max(offset - start, 0), to = (int)Math.Min(limit - start, BlockBytes);
-        Span<byte> memory = MemoryFor(ref block);
+        // Nobody refers to the block yet: where a device lets us, its final place is the only copy.
+        IoVec place = default;
+        bool isInPlace = block.Page is null && !block.IsLogged && block.Kind != BlockChangeKind.Overwrite && pool.Bdev.TryGetPlace((long)block.Physical * BlockBytes, BlockBytes, out place);
+        Span<byte> memory = isInPlace ? place.Span : (block.Page ??= PagesFor(block).Rent()).Span;
+        if (!isZero && to - from == BlockBytes)
+        {
+            block.Crc = CopyAndSum(ref source, memory, isInPlace);
+            return isInPlace ? BlockBytes : 0;
+        }
         if (block.OldPhysical == 0)
         {
             memory[..from].Clear();
@@ -255,21 +269,21 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         if (isZero) { memory[from..to].Clear(); }
         else { source.CopyTo(memory[from..to]); }
         block.Crc = Crc32C.Compute(memory);
+        return isInPlace ? BlockBytes : 0;
+    }
+
+    private static uint CopyAndSum(ref IoVecsCursor source, Span<byte> target, bool isStreaming)
+    {
+        uint state = uint.MaxValue;
+        for (Span<byte> piece = source.Next(target.Length); !piece.IsEmpty; piece = source.Next(target.Length))
+        {
+            state = Crc32C.AppendCopy(state, piece, target, isStreaming);
+            target = target[piece.Length..];
+        }
+        return ~state;
     }
 
     private PagePool PagesFor(in BlockChange block) => block.IsLogged ? pool.Pages : pool.DataPages;
-
-    private Span<byte> MemoryFor(ref BlockChange block)
-    {
-        // Nobody refers to the block yet: on a memory device its final place is the only copy.
-        if (block.Page is null && !block.IsLogged && block.Kind != BlockChangeKind.Overwrite
-            && pool.Bdev.TryGetMemory((long)block.Physical * BlockBytes, BlockBytes, out IoVec memory))
-        {
-            return memory.Span;
-        }
-        block.Page ??= PagesFor(block).Rent();
-        return block.Page.Span;
-    }
 
     private int StartWrites(BlobChange change, int first, int end, int tasks)
     {

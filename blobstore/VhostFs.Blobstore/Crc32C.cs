@@ -45,6 +45,19 @@ public static class Crc32C
         return AppendByInstruction(state, data);
     }
 
+    /// <summary>Copies, and feeds what has been copied into the state. The source is read once, or the copy is what is summed: whatever somebody else does to the source meanwhile, the
+    /// checksum is that of the copy.</summary>
+    /// <param name="isStreaming">The target is native memory that nobody looks at soon; <see cref="StreamingCopy.Order"/> follows.</param>
+    public static uint AppendCopy(uint state, ReadOnlySpan<byte> source, Span<byte> target, bool isStreaming)
+    {
+        if (!Crc32CFolding.IsSupported || source.Length < Crc32CFolding.MinBytes || source.Length % Crc32CFolding.StepBytes != 0)
+        {
+            source.CopyTo(target);
+            return Append(state, target[..source.Length]);
+        }
+        return isStreaming && StreamingCopy.IsAligned(target) ? Crc32CFolding.AppendStreamingCopy(state, source, target) : Crc32CFolding.AppendCopy(state, source, target);
+    }
+
     /// <summary>With the processor's instruction for 8 bytes, where there is one.</summary>
     internal static uint AppendByInstruction(uint state, ReadOnlySpan<byte> data)
     {

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using VhostFs.Linux;
 
 namespace VhostFs.Blobstore;
 
@@ -25,26 +26,42 @@ internal static class Crc32CFolding
 
     public static bool IsSupported => Pclmulqdq.V512.IsSupported;
 
-    /// <summary>As <see cref="Crc32C.Append"/>, of at least <see cref="MinBytes"/>, in whole steps.</summary>
-    public static uint Append(uint state, ReadOnlySpan<byte> data)
+    /// <summary>What becomes of 64 bytes that have been read, beside their being summed.</summary>
+    private interface IStore
     {
-        ref byte at = ref MemoryMarshal.GetReference(data);
-        nuint done = 0, length = (nuint)data.Length;
+        static abstract void Store(Vector512<byte> data, ref byte target, nuint offset);
+    }
+
+    /// <summary>As <see cref="Crc32C.Append"/>, of at least <see cref="MinBytes"/>, in whole steps.</summary>
+    public static uint Append(uint state, ReadOnlySpan<byte> data) => Append<Nowhere>(state, data, default);
+
+    /// <summary>Copies, too: the data are read once.</summary>
+    public static uint AppendCopy(uint state, ReadOnlySpan<byte> data, Span<byte> target) => Append<Plain>(state, data, target[..data.Length]);
+
+    /// <summary>As <see cref="AppendCopy"/>, to aligned native memory, as <see cref="StreamingCopy.Copy"/> does.</summary>
+    public static uint AppendStreamingCopy(uint state, ReadOnlySpan<byte> data, Span<byte> target) => Append<Streaming>(state, data, target[..data.Length]);
+
+    private static uint Append<TStore>(uint state, ReadOnlySpan<byte> data, Span<byte> target)
+        where TStore : struct, IStore
+    {
+        ref byte at = ref MemoryMarshal.GetReference(data), to = ref MemoryMarshal.GetReference(target);
+        nuint length = (nuint)data.Length, done;
         // What came before is a remainder, too: it is added to the first 32 bits.
-        Vector512<ulong> a = Load(ref at, 0) ^ Vector512.CreateScalar((ulong)state), b = Load(ref at, 64), c = Load(ref at, 128), d = Load(ref at, 192);
+        Vector512<ulong> a = Take<TStore>(ref at, ref to, 0) ^ Vector512.CreateScalar((ulong)state), b = Take<TStore>(ref at, ref to, 64);
+        Vector512<ulong> c = Take<TStore>(ref at, ref to, 128), d = Take<TStore>(ref at, ref to, 192);
         Vector512<ulong> constants = s_fourSteps;
         for (done = 256; done + 256 <= length; done += 256)
         {
-            a = Fold(a, constants) ^ Load(ref at, done);
-            b = Fold(b, constants) ^ Load(ref at, done + 64);
-            c = Fold(c, constants) ^ Load(ref at, done + 128);
-            d = Fold(d, constants) ^ Load(ref at, done + 192);
+            a = Fold(a, constants) ^ Take<TStore>(ref at, ref to, done);
+            b = Fold(b, constants) ^ Take<TStore>(ref at, ref to, done + 64);
+            c = Fold(c, constants) ^ Take<TStore>(ref at, ref to, done + 128);
+            d = Fold(d, constants) ^ Take<TStore>(ref at, ref to, done + 192);
         }
         constants = s_oneStep;
         b ^= Fold(a, constants);
         c ^= Fold(b, constants);
         d ^= Fold(c, constants);
-        for (; done < length; done += 64) { d = Fold(d, constants) ^ Load(ref at, done); }
+        for (; done < length; done += 64) { d = Fold(d, constants) ^ Take<TStore>(ref at, ref to, done); }
         Vector128<ulong> last = d.GetLower().GetLower();
         last = d.GetLower().GetUpper() ^ Fold(last);
         last = d.GetUpper().GetLower() ^ Fold(last);
@@ -53,7 +70,13 @@ internal static class Crc32CFolding
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<ulong> Load(ref byte at, nuint offset) => Vector512.LoadUnsafe(ref at, offset).AsUInt64();
+    private static Vector512<ulong> Take<TStore>(ref byte at, ref byte to, nuint offset)
+        where TStore : struct, IStore
+    {
+        Vector512<byte> data = Vector512.LoadUnsafe(ref at, offset);
+        TStore.Store(data, ref to, offset);
+        return data.AsUInt64();
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<ulong> Fold(Vector512<ulong> value, Vector512<ulong> constants) =>
@@ -76,5 +99,23 @@ internal static class Crc32CFolding
         uint remainder = 0x8000_0000; // 1
         for (int i = 0; i < power; i++) { remainder = (remainder >> 1) ^ ((remainder & 1) != 0 ? Polynomial : 0); }
         return (ulong)remainder << 1;
+    }
+
+    private readonly struct Nowhere : IStore
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Store(Vector512<byte> data, ref byte target, nuint offset) { }
+    }
+
+    private readonly struct Plain : IStore
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Store(Vector512<byte> data, ref byte target, nuint offset) => data.StoreUnsafe(ref target, offset);
+    }
+
+    private readonly struct Streaming : IStore
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static unsafe void Store(Vector512<byte> data, ref byte target, nuint offset) => data.StoreAlignedNonTemporal((byte*)Unsafe.AsPointer(ref target) + offset); // native memory: it stays where it is
     }
 }

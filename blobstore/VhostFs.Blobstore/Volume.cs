@@ -320,6 +320,7 @@ public sealed class Volume
             if (_pool.Bdev.TryGetMemory((long)overwrite.Block * BlobData.BlockBytes, BlobData.BlockBytes, out IoVec memory)) { StreamingCopy.Copy(overwrite.Page.Span, memory.Span); }
             else { Fail($"{_pool.Bdev.Name} is gone"); }
         }
+        if (overwrites.Count > 0) { StreamingCopy.Order(); }
     }
 
     /// <summary>Applies one operation to the tree: the same code for a commit and for recovery. The paths are resident. False: the operation makes no sense.</summary>

@@ -71,6 +71,7 @@ public readonly unsafe struct IoVecs
             StreamingCopy.Copy(_first[i].Span, target);
             target = target[_first[i].Length..];
         }
+        StreamingCopy.Order();
     }
 
     /// <summary>Copies <paramref name="source"/> into the list from byte <paramref name="offsetBytes"/> on; returns bytes copied (less at the end of the list).</summary>

@@ -1,4 +1,5 @@
 using System.Text;
+using VhostFs.Linux;
 using Xunit;
 
 namespace VhostFs.Blobstore.Tests;
@@ -47,6 +48,29 @@ public sealed class Crc32CTests
             int cut = random.Next(data.Length + 1);
             Assert.Equal(whole, Crc32C.Compute(data.AsSpan(0, cut), data.AsSpan(cut)));
         }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_copy_has_the_checksum_of_its_source(bool isStreaming)
+    {
+        var random = new Random(9);
+        using var memory = new NativeBuffer(3 * 8192);
+        foreach (int length in new[] { 0, 1, 63, 64, 255, 256, 257, 320, 512, 1000, 4032, 4095, 4096, 4160, 8128 })
+        {
+            foreach ((int from, int to) in new[] { (0, 0), (1, 0), (0, 1), (7, 64), (64, 8) })
+            {
+                random.NextBytes(memory.Span);
+                byte[] expected = memory.Span.ToArray();
+                expected.AsSpan(from, length).CopyTo(expected.AsSpan(8192 + to));
+                uint state = Crc32C.AppendCopy(0x12345678, memory.Span.Slice(from, length), memory.Span[(8192 + to)..], isStreaming);
+                StreamingCopy.Order();
+                Assert.True(memory.Span.SequenceEqual(expected), $"{length} bytes from {from} to {to}");
+                Assert.Equal(Crc32C.Append(0x12345678, expected.AsSpan(from, length)), state);
+            }
+        }
+        Assert.Throws<ArgumentOutOfRangeException>(() => Crc32C.AppendCopy(0, memory.Span[..4096], memory.Span.Slice(8192, 4032), isStreaming));
     }
 
     private static uint Slow(uint state, byte next)

@@ -95,6 +95,29 @@ public sealed class MemoryDeviceTests : VolumeFixture
         });
     }
 
+    [Fact]
+    public void Content_that_got_nowhere_is_an_error_and_the_old_content_stays()
+    {
+        var bdev = new LostMemory(Disk);
+        Run(async () =>
+        {
+            Pool pool = Value(await Pool.FormatAsync(bdev, new FormatOptions()));
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            byte[] content = new byte[64 * 1024];
+            await WriteAsync(volume, content, 0, content.Length, seed: 1);
+            bdev.EndsWith = Errno.EIO;
+            new Random(2).NextBytes(_memory.Slice(0, content.Length).Span);
+            Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 0, _source.View()));
+            Assert.False(volume.Failed);
+            await AssertReadsAsync(volume, content);
+            bdev.EndsWith = Errno.None;
+            await WriteAsync(volume, content, 0, content.Length, seed: 3);
+            await AssertReadsAsync(volume, content);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
     protected override void OnDisposed()
     {
         _source.Dispose();
@@ -137,6 +160,10 @@ public sealed class MemoryDeviceTests : VolumeFixture
     private sealed class LostMemory(MallocBdev inner) : BdevDecorator(inner, "lost"), IBdev
     {
         public bool IsLost { get; set; }
+
+        public Errno EndsWith { get; set; }
+
+        Errno IBdev.EndInPlace(long lengthBytes) => EndsWith;
 
         bool IBdev.TryGetMemory(long offsetBytes, int lengthBytes, out IoVec memory)
         {

@@ -201,6 +201,34 @@ public sealed class BdevTests : IDisposable
     }
 
     [Fact]
+    public void A_write_can_be_put_into_the_pages_that_a_file_in_memory_has()
+    {
+        using IBdev bdev = Create("tmpfs");
+        using var blocks = new IoVecList();
+        blocks.Add(_buffer.Slice(0, 8192));
+        Assert.False(bdev.TryGetPlace(4096, 4096, out _)); // a hole
+        Assert.Equal(8192, Run(bdev.WriteAsync(4096, blocks.View())).Value);
+        Assert.False(bdev.TryGetPlace(8192, 8192, out _)); // half of it
+        Assert.True(bdev.TryGetPlace(8192, 4096, out IoVec place));
+        place.Span.Fill(3);
+        long written = bdev.Statistics.BytesWritten;
+        Assert.Equal(Errno.None, bdev.EndInPlace(4096));
+        Assert.Equal(written + 4096, bdev.Statistics.BytesWritten);
+        Assert.Equal(-1, FileBytes().AsSpan(8192, 4096).IndexOfAnyExcept((byte)3));
+
+        Assert.Equal(Errno.None, Run(bdev.UnmapAsync(8192, 4096)));
+        Assert.False(bdev.TryGetPlace(8192, 4096, out _));
+        Assert.True(bdev.TryGetPlace(4096, 4096, out place));
+        Assert.Equal(Errno.None, FileCalls.Open(ShmPath, FileCalls.O_RDWR, 0, out SafeFd file));
+        using (file) { Assert.Equal(Errno.None, FileCalls.Truncate(file, 0)); }
+        place.Span.Fill(4); // nowhere
+        Assert.Equal(Errno.EIO, bdev.EndInPlace(4096));
+        Assert.False(bdev.TryGetPlace(4096, 4096, out _));
+        using IBdev onDisk = Create("direct");
+        Assert.False(onDisk.TryGetPlace(0, 4096, out _));
+    }
+
+    [Fact]
     public void Copies_and_calls_on_a_file_in_memory_come_to_the_same_content()
     {
         // Pages that were written once are copied to and from, others are not; holes make them others again.

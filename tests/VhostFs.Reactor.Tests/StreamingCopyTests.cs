@@ -19,6 +19,7 @@ public sealed class StreamingCopyTests
         byte[] expected = memory.Span.ToArray();
         expected.AsSpan(from, length).CopyTo(expected.AsSpan(8192 + to));
         StreamingCopy.Copy(memory.Span.Slice(from, length), memory.Span.Slice(8192 + to, length));
+        StreamingCopy.Order();
         Assert.True(memory.Span.SequenceEqual(expected));
         Assert.Throws<ArgumentOutOfRangeException>(() => StreamingCopy.Copy(memory.Span[..128], memory.Span.Slice(8192, 64)));
     }
