@@ -55,6 +55,9 @@ public sealed class BlobChange
 
     internal ulong Blob { get; set; }
 
+    /// <summary>The block after that of the blob's block before the first one here; 0: it has none.</summary>
+    internal ulong Near { get; set; }
+
     internal int Count { get; private set; }
 
     internal bool IsCommitted { get; set; }
@@ -80,6 +83,7 @@ public sealed class BlobChange
         Count = 0;
         BlocksDelta = 0;
         LimitBlock = 0;
+        Near = 0;
         IsCommitted = false;
         Vecs.Clear();
     }

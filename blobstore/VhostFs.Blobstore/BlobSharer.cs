@@ -64,7 +64,7 @@ internal sealed class BlobSharer(Volume volume, ExtentGroupEditor editor)
                 int index = place.First + done + i;
                 ulong old = editor.Physical(index);
                 if (old != 0) { result = released.Add(old, transaction, isFree: true); }
-                if (part.IsWritten) { editor.Set(index, part.Physical + (ulong)i, unwritten: false, ExtentGroup.Crc(value, part.CrcIndex + i), ExtentGroup.BirthAt(value, part.First)); }
+                if (part.IsWritten) { editor.Set(index, part.Physical + (ulong)i, unwritten: false, ExtentGroup.Crc(value, part.CrcIndex + i), part.Birth); }
                 else { editor.Clear(index); }
                 blocksDelta += (part.IsWritten ? 1 : 0) - (old != 0 ? 1 : 0);
                 changed |= part.IsWritten || old != 0;

@@ -89,8 +89,8 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         change.Clear();
         change.Blob = blob;
         bool isSmall = limit - offset < MaxImageBytes;
-        ulong lastBlock = (ulong)(limit - 1) / BlockBytes;
-        for (ulong block = (ulong)offset / BlockBytes; block <= lastBlock; block++)
+        ulong firstBlock = (ulong)offset / BlockBytes, lastBlock = (ulong)(limit - 1) / BlockBytes;
+        for (ulong block = firstBlock; block <= lastBlock; block++)
         {
             Errno found = TryFind(blob, block, out ReadOnlySpan<byte> value, out ExtentPart part);
             if (found != Errno.None) { return found; }
@@ -114,6 +114,15 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
                 added.Physical = isNew ? 0 : part.Physical;
             }
         }
+        return firstBlock > 0 && NeedsBlock(change[0]) ? TryFindNear(change, firstBlock) : Errno.None;
+    }
+
+    // Only a hint: what is wrong with that block is nothing to this write.
+    private Errno TryFindNear(BlobChange change, ulong firstBlock)
+    {
+        Errno found = TryFind(change.Blob, firstBlock - 1, out _, out ExtentPart before);
+        if (found == Residency.NotResident) { return found; }
+        if (found == Errno.None && !before.IsHole) { change.Near = before.Physical + 1; }
         return Errno.None;
     }
 
@@ -177,17 +186,24 @@ internal sealed class BlobWriter(Volume volume, Pool pool, BlobReader reader)
         return result == Errno.None ? await WrittenAsync(change, FillAndWrite(change, offset, limit, source)) : result;
     }
 
-    /// <summary>Finds blocks for everything new, in as few runs as there are.</summary>
+    /// <summary>Finds blocks for everything new, in as few runs as there are, and where the blob would go on.</summary>
     private async IoTask<Errno> ReserveAsync(BlobChange change)
     {
+        ulong near = change.Near;
         for (int i = 0; i < change.Count;)
         {
-            if (!NeedsBlock(change[i])) { i++; continue; }
+            if (!NeedsBlock(change[i]))
+            {
+                near = change[i].Physical + 1;
+                i++;
+                continue;
+            }
             int wanted = 1;
             while (i + wanted < change.Count && NeedsBlock(change[i + wanted])) { wanted++; }
-            if (volume.Allocator.TryReserve(wanted, out BlockRun run))
+            if (volume.Allocator.TryReserve(wanted, near, change[i].Logical, out BlockRun run))
             {
                 for (int k = 0; k < run.Count; k++) { change[i + k].Physical = run.First + (ulong)k; }
+                near = run.First + (ulong)run.Count;
                 i += run.Count;
                 continue;
             }

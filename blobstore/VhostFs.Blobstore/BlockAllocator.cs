@@ -17,6 +17,11 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
     /// <summary>Clusters with free blocks that one request looks at.</summary>
     private const int MaxLooks = 16;
 
+    /// <summary>Room that a blob looks for when it grows and cannot go on where it is: 64 KiB, and 256 KiB from a megabyte on.</summary>
+    private const int SmallWindow = 16, LargeWindow = 64;
+
+    private const ulong LargeBlob = 256;
+
     private readonly List<Cluster> _clusters = [];
     private readonly Dictionary<uint, Cluster> _byIndex = [];
     private readonly Queue<PendingFree> _pending = new();
@@ -69,9 +74,13 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
     }
 
     /// <summary>Reserves up to <paramref name="wanted"/> consecutive blocks; the reservation is in memory only until a transaction allocates them.</summary>
-    /// <remarks>First fit, so that space just freed is used before the device has to provide more; but large requests pass over a bounded number of small holes.</remarks>
-    public bool TryReserve(int wanted, out BlockRun run)
+    /// <remarks>A blob that grows goes on where it is, or, when others have taken that place, in a window that is free, so that many that grow at once do not lie one block of each after
+    /// the other. Else first fit, so that space just freed is used before the device has to provide more; but large requests pass over a bounded number of small holes.</remarks>
+    /// <param name="near">Where the blob would go on; 0: it begins.</param>
+    /// <param name="blobBlocks">How large the blob is, about.</param>
+    public bool TryReserve(int wanted, ulong near, ulong blobBlocks, out BlockRun run)
     {
+        if (near != 0 && (TryGoOn(near, wanted, out run) || TryReserveWindow(wanted, blobBlocks < LargeBlob ? SmallWindow : LargeWindow, out run))) { return true; }
         int enough = Math.Min(wanted, EnoughBlocks);
         (Cluster? Cluster, int First, int Count) best = default;
         int looked = 0;
@@ -89,8 +98,7 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
         }
         run = default;
         if (best.Cluster is null) { return false; }
-        SetBits(best.Cluster, best.First, best.Count);
-        run = new BlockRun(FirstBlock(best.Cluster) + (ulong)best.First, best.Count);
+        run = Take(best.Cluster, best.First, best.Count);
         return true;
     }
 
@@ -120,8 +128,7 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
                 while (first + count < clusterBlocks && IsFreeAndMapped(cluster, first + count)) { count++; }
                 if (count >= minBlocks)
                 {
-                    SetBits(cluster, first, count);
-                    run = new BlockRun(FirstBlock(cluster) + (ulong)first, count);
+                    run = Take(cluster, first, count);
                     return true;
                 }
                 first += count;
@@ -155,14 +162,56 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
 
     private ulong FirstBlock(Cluster cluster) => dataStart + ((ulong)cluster.Index * (ulong)clusterBlocks);
 
+    private bool TryGoOn(ulong near, int wanted, out BlockRun run)
+    {
+        run = default;
+        if (near < dataStart || !_byIndex.TryGetValue(ClusterOf(near), out Cluster? cluster)) { return false; }
+        int first = InCluster(near), count = FreeFrom(cluster, first, wanted);
+        if (count > 0) { run = Take(cluster, first, count); }
+        return count > 0;
+    }
+
+    /// <summary>In the first window (aligned) with nothing in it, of a bounded number of clusters.</summary>
+    private bool TryReserveWindow(int wanted, int windowBlocks, out BlockRun run)
+    {
+        run = default;
+        ulong window = ulong.MaxValue >> (64 - windowBlocks);
+        for (int at = _hint, looked = 0; at < _clusters.Count && looked < MaxLooks; at++)
+        {
+            Cluster cluster = _clusters[at];
+            if (cluster.Free < windowBlocks) { continue; }
+            looked++;
+            for (int first = 0; first < clusterBlocks; first += windowBlocks)
+            {
+                if (((cluster.Used[first / 64] >> (first % 64)) & window) != 0) { continue; }
+                run = Take(cluster, first, FreeFrom(cluster, first, wanted));
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private BlockRun Take(Cluster cluster, int first, int count)
+    {
+        SetBits(cluster, first, count);
+        return new BlockRun(FirstBlock(cluster) + (ulong)first, count);
+    }
+
+    /// <summary>How many blocks from this one on are free, not more than wanted.</summary>
+    private int FreeFrom(Cluster cluster, int first, int wanted)
+    {
+        int count = 0;
+        while (count < wanted && first + count < clusterBlocks && (cluster.Used[(first + count) / 64] & (1UL << ((first + count) % 64))) == 0) { count++; }
+        return count;
+    }
+
     /// <summary>The first free run of at least <paramref name="enough"/> blocks, else the longest; not more than wanted.</summary>
     private void FindRun(Cluster cluster, int wanted, int enough, out int first, out int count)
     {
         first = count = 0;
         for (int at = NextClear(cluster, 0); at < clusterBlocks && count < enough;)
         {
-            int length = 1;
-            while (length < wanted && at + length < clusterBlocks && (cluster.Used[(at + length) / 64] & (1UL << ((at + length) % 64))) == 0) { length++; }
+            int length = FreeFrom(cluster, at, wanted);
             if (length > count)
             {
                 first = at;

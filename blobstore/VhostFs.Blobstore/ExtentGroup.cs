@@ -6,7 +6,8 @@ namespace VhostFs.Blobstore;
 /// <summary>A consecutive part of an extent group that is mapped the same way.</summary>
 /// <param name="Physical">First block on the device; 0 for a hole.</param>
 /// <param name="CrcIndex">Index of the first block's checksum among the group's, when written.</param>
-internal readonly record struct ExtentPart(int First, int Count, ulong Physical, bool IsUnwritten, int CrcIndex)
+/// <param name="Birth">The epoch in which it was mapped.</param>
+internal readonly record struct ExtentPart(int First, int Count, ulong Physical, bool IsUnwritten, int CrcIndex, ulong Birth)
 {
     public bool IsHole => Physical == 0;
 
@@ -33,47 +34,51 @@ internal static class ExtentGroup
     /// <summary>The part that begins with <paramref name="block"/>, up to <paramref name="limit"/>. False: the value makes no sense.</summary>
     public static bool TryFind(ReadOnlySpan<byte> value, int block, int limit, bool hasCrcs, out ExtentPart part)
     {
-        part = new ExtentPart(block, limit - block, 0, false, 0);
+        part = new ExtentPart(block, limit - block, 0, false, 0, 0);
         if (value.IsEmpty) { return true; }
-        if (value.Length < HeaderBytes) { return false; }
-        int runs = RunCount(value), crcs = BinaryPrimitives.ReadUInt16LittleEndian(value[2..]);
-        if (value.Length != HeaderBytes + (runs * RunBytes) + (4 * crcs)) { return false; }
+        if (!TryReadCounts(value, out int runs, out int crcs)) { return false; }
         int crcIndex = 0;
         for (int i = 0; i < runs; i++)
         {
-            ReadOnlySpan<byte> run = value.Slice(HeaderBytes + (i * RunBytes), RunBytes);
-            int first = run[0], count = run[1] + 1;
-            ushort flags = BinaryPrimitives.ReadUInt16LittleEndian(run[2..]);
-            bool unwritten = (flags & Unwritten) != 0;
-            if (first + count > Blocks || (flags & ~Unwritten) != 0) { return false; }
-            if (first > block)
+            if (!ExtentRun.TryRead(value, i, out ExtentRun run)) { return false; }
+            if (run.First > block)
             {
-                part = part with { Count = Math.Min(first, limit) - block };
+                part = part with { Count = Math.Min(run.First, limit) - block };
                 return true;
             }
-            if (block < first + count)
+            if (block < run.First + run.Count)
             {
-                int inRun = block - first;
-                ulong physical = BinaryPrimitives.ReadUInt64LittleEndian(run[8..]);
-                if (physical == 0 || (hasCrcs && !unwritten && crcIndex + count > crcs)) { return false; }
-                part = new ExtentPart(block, Math.Min(first + count, limit) - block, physical + (ulong)inRun, unwritten, crcIndex + inRun);
+                int inRun = block - run.First;
+                if (run.Physical == 0 || (hasCrcs && !run.IsUnwritten && crcIndex + run.Count > crcs)) { return false; }
+                part = new ExtentPart(block, Math.Min(run.First + run.Count, limit) - block, run.Physical + (ulong)inRun, run.IsUnwritten, crcIndex + inRun, run.Birth);
                 return true;
             }
-            if (!unwritten) { crcIndex += count; }
+            if (!run.IsUnwritten) { crcIndex += run.Count; }
         }
         return true;
     }
 
-    /// <summary>The birth epoch of a mapped block.</summary>
-    public static ulong BirthAt(ReadOnlySpan<byte> value, int block)
+    /// <summary>How many runs and checksums there are; false: not as many bytes.</summary>
+    public static bool TryReadCounts(ReadOnlySpan<byte> value, out int runs, out int crcs)
     {
-        int runs = RunCount(value);
-        for (int i = 0; i < runs; i++)
-        {
-            ReadOnlySpan<byte> run = value.Slice(HeaderBytes + (i * RunBytes), RunBytes);
-            if (block >= run[0] && block <= run[0] + run[1]) { return BinaryPrimitives.ReadUInt64LittleEndian(run[16..]); }
-        }
-        throw new InvariantException("a mapped block lies in a run");
+        runs = crcs = 0;
+        if (value.Length < HeaderBytes) { return false; }
+        runs = RunCount(value);
+        crcs = BinaryPrimitives.ReadUInt16LittleEndian(value[2..]);
+        return value.Length == HeaderBytes + (runs * RunBytes) + (4 * crcs);
+    }
+}
+
+/// <summary>A stored run of a group.</summary>
+internal readonly record struct ExtentRun(int First, int Count, bool IsUnwritten, ulong Physical, ulong Birth)
+{
+    /// <summary>False: it is none.</summary>
+    public static bool TryRead(ReadOnlySpan<byte> value, int index, out ExtentRun run)
+    {
+        ReadOnlySpan<byte> stored = value.Slice(ExtentGroup.HeaderBytes + (index * ExtentGroup.RunBytes), ExtentGroup.RunBytes);
+        ushort flags = BinaryPrimitives.ReadUInt16LittleEndian(stored[2..]);
+        run = new ExtentRun(stored[0], stored[1] + 1, (flags & ExtentGroup.Unwritten) != 0, BinaryPrimitives.ReadUInt64LittleEndian(stored[8..]), BinaryPrimitives.ReadUInt64LittleEndian(stored[16..]));
+        return run.First + run.Count <= ExtentGroup.Blocks && (flags & ~ExtentGroup.Unwritten) == 0;
     }
 }
 
@@ -100,22 +105,28 @@ internal sealed class ExtentGroupEditor
         return TryLoad(value, hasCrcs) ? Errno.None : Errno.EIO;
     }
 
-    /// <summary>Decodes; false when the value makes no sense.</summary>
+    /// <summary>Decodes, run by run; false when the value makes no sense.</summary>
     public bool TryLoad(ReadOnlySpan<byte> value, bool hasCrcs)
     {
         Array.Clear(_physical);
         Array.Clear(_unwritten);
-        for (int block = 0; block < ExtentGroup.Blocks;)
+        if (value.IsEmpty) { return true; }
+        if (!ExtentGroup.TryReadCounts(value, out int runs, out int crcs)) { return false; }
+        int limit = 0, crcIndex = 0;
+        for (int i = 0; i < runs; i++)
         {
-            if (!ExtentGroup.TryFind(value, block, ExtentGroup.Blocks, hasCrcs, out ExtentPart part)) { return false; }
-            for (int i = 0; !part.IsHole && i < part.Count; i++)
+            if (!ExtentRun.TryRead(value, i, out ExtentRun run) || run.First < limit || run.Physical == 0) { return false; }
+            limit = run.First + run.Count;
+            if (hasCrcs && !run.IsUnwritten && crcIndex + run.Count > crcs) { return false; }
+            for (int k = 0; k < run.Count; k++)
             {
-                _physical[block + i] = part.Physical + (ulong)i;
-                _unwritten[block + i] = part.IsUnwritten;
-                _birth[block + i] = ExtentGroup.BirthAt(value, block);
-                _crc[block + i] = hasCrcs && part.IsWritten ? ExtentGroup.Crc(value, part.CrcIndex + i) : 0;
+                int block = run.First + k;
+                _physical[block] = run.Physical + (ulong)k;
+                _unwritten[block] = run.IsUnwritten;
+                _birth[block] = run.Birth;
+                _crc[block] = hasCrcs && !run.IsUnwritten ? ExtentGroup.Crc(value, crcIndex + k) : 0;
             }
-            block += part.Count;
+            if (!run.IsUnwritten) { crcIndex += run.Count; }
         }
         return true;
     }

@@ -26,7 +26,8 @@ public sealed class BlockAllocatorTests
             {
                 case 0 or 1:
                     int wanted = random.Next(1, 60);
-                    bool found = allocator.TryReserve(wanted, out BlockRun run);
+                    ulong near = random.Next(3) switch { 0 => 0, 1 => (ulong)random.NextInt64((long)DataStart * 40), _ => owned.Count == 0 ? 0 : owned[^1].First + (ulong)owned[^1].Count };
+                    bool found = allocator.TryReserve(wanted, near, (ulong)random.Next(1000), out BlockRun run);
                     Assert.Equal(allocator.FreeBlocks > 0 || found, found);
                     if (!found) { break; }
                     Assert.InRange(run.Count, 1, wanted);
@@ -61,12 +62,47 @@ public sealed class BlockAllocatorTests
     }
 
     [Fact]
+    public void Blobs_that_grow_at_once_lie_in_pieces_of_a_window_and_leave_no_block_out()
+    {
+        const int Blobs = 16, ClusterBlocks = 256, Clusters = 40;
+        var allocator = new BlockAllocator(DataStart, ClusterBlocks);
+        for (uint i = 0; i < Clusters; i++) { allocator.AddCluster(i, []); }
+        var near = new ulong[Blobs];
+        var pieces = new int[Blobs];
+        int rounds = ClusterBlocks * Clusters / Blobs;
+        for (int round = 0; round < rounds; round++)
+        {
+            for (int blob = 0; blob < Blobs; blob++)
+            {
+                Assert.True(allocator.TryReserve(1, near[blob], (ulong)round, out BlockRun run));
+                if (run.First != near[blob]) { pieces[blob]++; }
+                near[blob] = run.First + 1;
+            }
+        }
+        Assert.Equal(0, allocator.FreeBlocks);
+        // Of 16 blocks up to a megabyte, then of 64; what is left of windows is used at the end.
+        Assert.All(pieces, count => Assert.InRange(count, 1, (256 / 16) + ((rounds - 256) / 64) + 24));
+    }
+
+    [Fact]
+    public void Small_blobs_are_packed()
+    {
+        var allocator = new BlockAllocator(DataStart, 256);
+        allocator.AddCluster(0, []);
+        for (ulong i = 0; i < 85; i++)
+        {
+            Assert.True(allocator.TryReserve(3, 0, 0, out BlockRun run));
+            Assert.Equal(new BlockRun(DataStart + (3 * i), 3), run);
+        }
+    }
+
+    [Fact]
     public void A_freed_block_waits_for_its_record_and_for_the_reads_before_it()
     {
         var allocator = new BlockAllocator(DataStart, 32);
         allocator.AddCluster(0, []);
         var reads = new ReadEpochs();
-        Assert.True(allocator.TryReserve(8, out BlockRun run));
+        Assert.True(allocator.TryReserve(8, 0, 0, out BlockRun run));
         ulong before = reads.Begin();
         allocator.Free(10, run, reads.Current);
         Assert.False(allocator.TryTakeReleasable(9, reads.Oldest, out _), "its record is not durable");
