@@ -74,14 +74,15 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
     }
 
     /// <summary>Reserves up to <paramref name="wanted"/> consecutive blocks; the reservation is in memory only until a transaction allocates them.</summary>
-    /// <remarks>A blob that grows goes on where it is, or, when others have taken that place, in a window that is free, so that many that grow at once do not lie one block of each after
-    /// the other. Else first fit, so that space just freed is used before the device has to provide more; but large requests pass over a bounded number of small holes.</remarks>
+    /// <remarks>A blob goes on where it is. When others have taken that place, one that grows little by little goes on in a window that is free, so that many that grow at once do not lie one
+    /// block of each after the other. Else first fit, so that space just freed is used before the device has to provide more; but large requests pass over a bounded number of small holes.</remarks>
     /// <param name="near">Where the blob would go on; 0: it begins.</param>
     /// <param name="blobBlocks">How large the blob is, about.</param>
     public bool TryReserve(int wanted, ulong near, ulong blobBlocks, out BlockRun run)
     {
-        if (near != 0 && (TryGoOn(near, wanted, out run) || TryReserveWindow(wanted, blobBlocks < LargeBlob ? SmallWindow : LargeWindow, out run))) { return true; }
         int enough = Math.Min(wanted, EnoughBlocks);
+        if (near != 0 && TryGoOn(near, wanted, enough, out run)) { return true; }
+        if (near != 0 && wanted < SmallWindow && TryReserveWindow(wanted, blobBlocks < LargeBlob ? SmallWindow : LargeWindow, out run)) { return true; }
         (Cluster? Cluster, int First, int Count) best = default;
         int looked = 0;
         for (int at = _hint; at < _clusters.Count && looked < MaxLooks && best.Count < enough; at++)
@@ -162,13 +163,14 @@ internal sealed class BlockAllocator(ulong dataStart, int clusterBlocks)
 
     private ulong FirstBlock(Cluster cluster) => dataStart + ((ulong)cluster.Index * (ulong)clusterBlocks);
 
-    private bool TryGoOn(ulong near, int wanted, out BlockRun run)
+    private bool TryGoOn(ulong near, int wanted, int enough, out BlockRun run)
     {
         run = default;
         if (near < dataStart || !_byIndex.TryGetValue(ClusterOf(near), out Cluster? cluster)) { return false; }
         int first = InCluster(near), count = FreeFrom(cluster, first, wanted);
-        if (count > 0) { run = Take(cluster, first, count); }
-        return count > 0;
+        if (count < enough) { return false; }
+        run = Take(cluster, first, count);
+        return true;
     }
 
     /// <summary>In the first window (aligned) with nothing in it, of a bounded number of clusters.</summary>
