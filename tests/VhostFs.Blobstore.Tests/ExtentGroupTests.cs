@@ -46,6 +46,21 @@ public sealed class ExtentGroupTests
         Assert.Equal(8 + (128 * 28), editor.Encode(hasCrcs: true).Length);
     }
 
+    [Theory]
+    [InlineData(0, 4, 3, 4, false)] // they overlap
+    [InlineData(8, 4, 0, 4, false)] // the second lies before the first
+    [InlineData(0, 4, 4, 4, true)]
+    public void Runs_are_in_order_and_do_not_overlap(int first, int count, int second, int secondCount, bool isGood)
+    {
+        var editor = new ExtentGroupEditor();
+        editor.TryLoad([], hasCrcs: false);
+        editor.Set(0, 100, false, 0, 1);
+        editor.Set(2, 200, false, 0, 1);
+        byte[] value = editor.Encode(hasCrcs: false).ToArray();
+        (value[8], value[9], value[32], value[33]) = ((byte)first, (byte)(count - 1), (byte)second, (byte)(secondCount - 1));
+        Assert.Equal(isGood, editor.TryLoad(value, hasCrcs: false));
+    }
+
     [Fact]
     public void Random_bytes_are_refused_or_stay_inside()
     {

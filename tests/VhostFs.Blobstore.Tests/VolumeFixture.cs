@@ -112,12 +112,12 @@ public abstract class VolumeFixture : IDisposable
         }
     }
 
-    /// <summary>Writes blocks of the blob 9.</summary>
-    internal static async IoTask<Errno> TryWriteAsync(Volume volume, long offset, IoVecs source)
+    /// <summary>Writes blocks of a blob.</summary>
+    internal static async IoTask<Errno> TryWriteAsync(Volume volume, long offset, IoVecs source, ulong blob = Blob)
     {
-        BlobLock held = await volume.Data.LockAsync(Blob, offset, offset + source.LengthBytes);
+        BlobLock held = await volume.Data.LockAsync(blob, offset, offset + source.LengthBytes);
         BlobChange change = volume.Data.RentChange();
-        Errno result = await volume.Data.PrepareWriteAsync(change, Blob, offset, source);
+        Errno result = await volume.Data.PrepareWriteAsync(change, blob, offset, source);
         while (result == Errno.None)
         {
             result = await volume.AdmitAsync(Admission.Grow);

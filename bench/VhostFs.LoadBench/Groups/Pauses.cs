@@ -9,8 +9,8 @@ namespace VhostFs.LoadBench.Groups;
 /// <summary>How often, and for how long, garbage collection stops all threads of the server while four guests read, write, sync and make files at the same time.</summary>
 internal static class Pauses
 {
-    // Between two collections of a server that allocates next to nothing there are minutes.
-    private const int LookEveryMs = 200;
+    // Each look allocates in the server, which has minutes between two collections: asked five times a second, most of what it allocated was answers.
+    private const int LookEveryMs = 10_000;
 
     private static readonly Case[] s_cases = [new("randread", 8), new("randwrite", 8), new("fsync-append", 1), new("meta", 4)];
 
