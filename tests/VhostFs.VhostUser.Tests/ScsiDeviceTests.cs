@@ -179,6 +179,7 @@ public sealed class ScsiDeviceTests
         using var host = new ScsiHost();
         using var guest = new ScsiGuest(host.SocketPath, features);
         List<int> buffers = guest.LeaveEventBuffers(8);
+        host.WaitForEventQueues();
         Assert.Equal(ScsiResponse.BadTarget, guest.TestUnitReady(5).Response);
         host.Add(5, _ => new NullBdev("more", 1 << 20, 512));
         Assert.Equal((1u, 5, 1u), guest.WaitForEvent(buffers[0])); // transport reset: rescan
@@ -198,6 +199,7 @@ public sealed class ScsiDeviceTests
         using var host = new ScsiHost();
         using var guest = new ScsiGuest(host.SocketPath);
         List<int> buffers = guest.LeaveEventBuffers(2);
+        host.WaitForEventQueues();
         Assert.Equal(Errno.None, host.OnReactorAsync(() => host.Bdev.ResizeAsync(2 * ScsiHost.DiskBytes)));
         Assert.Equal((3u, 0, 0x092Au), guest.WaitForEvent(buffers[0]));
         Assert.Equal(0x062A09, guest.TestUnitReady().Sense);

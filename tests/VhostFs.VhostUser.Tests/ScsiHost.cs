@@ -36,6 +36,9 @@ internal sealed class ScsiHost : IDisposable
 
     public IReadOnlyList<VhostUserSessionState> Sessions => OnReactor(() => _server.SessionStates);
 
+    /// <summary>Event buffers that were left are known here: the device hears of them by a kick, and whatever happens before is missed.</summary>
+    public void WaitForEventQueues(int sessions = 1) => FrontEnd.Poll(() => Sessions.Count(static s => s.Queues == 2) == sessions, "request and event queue of each are served");
+
     public ConcurrentBag<string> Log { get; } = [];
 
     public ConcurrentBag<Exception> Unhandled { get; } = [];

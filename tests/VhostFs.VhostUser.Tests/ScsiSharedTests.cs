@@ -57,6 +57,7 @@ public sealed class ScsiSharedTests
         using var busy = new ScsiGuest(host.SocketPath); // has left no buffers
         using var b = new ScsiGuest(host.SocketPath, ScsiGuest.All | VirtioFeatures.RingPacked);
         List<int> eventsOfA = a.LeaveEventBuffers(3), eventsOfB = b.LeaveEventBuffers(3);
+        host.WaitForEventQueues(sessions: 2);
         var disk = new NullBdev("more", 1 << 20, 512);
         host.Add(5, _ => disk);
         Assert.Equal(((1u, 5, 1u), (1u, 5, 1u)), (a.WaitForEvent(eventsOfA[0]), b.WaitForEvent(eventsOfB[0])));
