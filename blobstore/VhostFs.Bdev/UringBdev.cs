@@ -206,7 +206,7 @@ public sealed class UringBdev : IBdev
 
     public bool TryView(long offsetBytes, int lengthBytes, out IoVec memory)
     {
-        bool isThere = _view is { IsLost: false } view && offsetBytes >= 0 && offsetBytes <= view.LengthBytes - lengthBytes;
+        bool isThere = IsInView(offsetBytes, lengthBytes);
         memory = isThere ? _view!.Slice(offsetBytes, lengthBytes) : default;
         if (isThere) { Statistics.Read(lengthBytes); }
         return isThere;
@@ -215,7 +215,7 @@ public sealed class UringBdev : IBdev
     /// <summary>Only what was written before, so has pages: for a hole the file system may have none, which only a call can say.</summary>
     public bool TryGetPlace(long offsetBytes, int lengthBytes, out IoVec place)
     {
-        bool isThere = _view is { IsLost: false } view && offsetBytes >= 0 && lengthBytes > 0 && offsetBytes <= view.LengthBytes - lengthBytes && _written!.Contains(offsetBytes, lengthBytes);
+        bool isThere = lengthBytes > 0 && IsInView(offsetBytes, lengthBytes) && _written!.Contains(offsetBytes, lengthBytes);
         place = isThere ? _view!.Slice(offsetBytes, lengthBytes) : default;
         return isThere;
     }
@@ -240,6 +240,8 @@ public sealed class UringBdev : IBdev
         _bounce.Dispose();
         while (_lists.TryPop(out IoVecList? list)) { list.Dispose(); }
     }
+
+    private bool IsInView(long offsetBytes, int lengthBytes) => _view is { IsLost: false } view && offsetBytes >= 0 && offsetBytes <= view.LengthBytes - lengthBytes;
 
     private void MapView()
     {

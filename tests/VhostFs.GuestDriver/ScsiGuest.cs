@@ -73,7 +73,6 @@ internal sealed class ScsiGuest : DeviceGuest
         return request;
     }
 
-    /// <summary>A task management function; its response, or Untouched.</summary>
     /// <summary>Begins a write of one block of 512 bytes, with nothing more to answer than status and sense; returns its head.</summary>
     public ushort BeginWrite(ulong id)
     {
@@ -83,6 +82,7 @@ internal sealed class ScsiGuest : DeviceGuest
         return head;
     }
 
+    /// <summary>A task management function; its response, or Untouched.</summary>
     public ScsiResponse Manage(ScsiTaskFunction function, int target = 0, ushort lun = 0x4000, ulong id = 1) => (ScsiResponse)Exchange(ManageRequest(function, target, lun, id), 1, [], [], ControlQueue).Room[0];
 
     public static byte[] ManageRequest(ScsiTaskFunction function, int target = 0, ushort lun = 0x4000, ulong id = 1)
