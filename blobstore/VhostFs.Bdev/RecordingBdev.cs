@@ -22,7 +22,7 @@ public sealed class BdevTraceEntry
 
     public long LengthBytes { get; }
 
-    /// <summary>The bytes of a write, as they were when it started; empty for others.</summary>
+    /// <summary>The bytes of a write; empty for others.</summary>
     public byte[] Data { get; }
 
     public long StartedAt { get; }
@@ -46,9 +46,12 @@ public sealed class BdevTraceEntry
 /// that <see cref="MustBeDurable"/> at T are there, and of the others any subset (a write even in part, sector by sector).
 /// What was refused or failed is in the trace too, with its result; a failed write may still have reached the disk.
 /// </remarks>
-public sealed class RecordingBdev(IBdev inner, string name = "recording") : BdevDecorator(inner, name)
+public sealed class RecordingBdev(IBdev inner, string name = "recording") : BdevDecorator(inner, name), IBdev
 {
     private readonly List<BdevTraceEntry> _trace = [];
+
+    /// <summary>Memory that somebody puts content into at the moment, with where it belongs.</summary>
+    private readonly List<(BdevTraceEntry? Entry, long OffsetBytes, NativeBuffer Memory)> _places = [];
 
     public IReadOnlyList<BdevTraceEntry> Trace => _trace;
 
@@ -61,8 +64,13 @@ public sealed class RecordingBdev(IBdev inner, string name = "recording") : Bdev
     /// <summary>True: operations are recorded (the start).</summary>
     public bool IsRecording { get; set; } = true;
 
+    /// <summary>Stands for a file in memory, as <see cref="UringBdev"/> has it on tmpfs: it ends with the host alone, and can be written in place. What is below completes at once.</summary>
+    public bool IsFileInMemory { get; init; }
+
+    bool IBdev.CompletesAtOnce => IsFileInMemory;
+
     /// <summary>Recorded above a bdev without a cache, flushes still count: the explorer assumes one.</summary>
-    public override bool HasWriteCache => true;
+    public override bool HasWriteCache => !IsFileInMemory;
 
     /// <summary>Forgets the trace; what is in flight is not recorded any more.</summary>
     public void Reset()
@@ -80,6 +88,38 @@ public sealed class RecordingBdev(IBdev inner, string name = "recording") : Bdev
             if (flush.IsFlush && flush.StartedAt > entry.CompletedAt && flush.CompletedAt < moment && flush.Result == Errno.None) { return true; }
         }
         return false;
+    }
+
+    /// <summary>What is put there is a write under way until <see cref="IBdev.EndInPlace"/>.</summary>
+    bool IBdev.TryGetPlace(long offsetBytes, int lengthBytes, out IoVec place)
+    {
+        place = default;
+        if (!IsFileInMemory) { return false; }
+        var memory = new NativeBuffer(lengthBytes);
+        _places.Add((Begin(BdevOperations.Write, offsetBytes, lengthBytes, new byte[lengthBytes]), offsetBytes, memory));
+        place = memory.Vec;
+        return true;
+    }
+
+    Errno IBdev.EndInPlace(long lengthBytes)
+    {
+        Errno result = Errno.None;
+        using var list = new IoVecList(1);
+        foreach ((BdevTraceEntry? entry, long offset, NativeBuffer memory) in _places)
+        {
+            list.Clear();
+            list.Add(memory.Vec);
+            if (entry is not null) { memory.Span.CopyTo(entry.Data); }
+            IoTask<IoResult> written = Inner.WriteAsync(offset, list.View());
+            Invariant.That(written.IsCompleted);
+            Errno errno = written.GetAwaiter().GetResult().Errno;
+            if (errno != Errno.None) { result = errno; }
+            End(entry, errno);
+            memory.Dispose();
+        }
+        _places.Clear();
+        Statistics.Written(lengthBytes);
+        return result;
     }
 
     protected override IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target) => Inner.ReadAsync(offsetBytes, target);

@@ -5,7 +5,11 @@ namespace VhostFs.Blobstore;
 /// <summary>Blocks whose newest content is in the log but not yet in place. Reads look here first; a checkpoint writes them in place.</summary>
 internal sealed class ImageOverlay
 {
+    private static readonly Comparer<ImageBlock> s_byBlock = Comparer<ImageBlock>.Create(Compare);
     private readonly Dictionary<ulong, Page> _images = [];
+
+    /// <summary>What a checkpoint writes in place at the moment, in block order.</summary>
+    private List<ImageBlock>? _copied;
 
     public int Count => _images.Count;
 
@@ -33,28 +37,34 @@ internal sealed class ImageOverlay
             page.References++;
             target.Add(new ImageBlock(block, page));
         }
-        target.Sort(static (a, b) => a.Block.CompareTo(b.Block));
+        target.Sort(Compare);
+        _copied = target;
     }
+
+    /// <summary>A checkpoint writes an image of this block, an older one perhaps: between <see cref="CopyTo"/> and <see cref="Drop"/> nobody else may.</summary>
+    public bool IsCopied(ImageBlock image) => _copied is { Count: > 0 } && _copied.BinarySearch(image, s_byBlock) >= 0;
 
     /// <summary>Gives back the references of <see cref="CopyTo"/>; images that are in place now are forgotten, newer ones of their blocks stay.</summary>
     public void Drop(List<ImageBlock> copied, bool inPlace)
     {
+        _copied = null;
         foreach (ImageBlock image in copied)
         {
-            if (inPlace && _images.TryGetValue(image.Block, out Page? current) && current == image.Page)
-            {
-                _images.Remove(image.Block);
-                PagePool.Release(current);
-            }
+            if (inPlace && IsNewest(image)) { Forget(image.Block); }
             PagePool.Release(image.Page);
         }
     }
+
+    /// <summary>It is the content of its block: the block was not freed since, and there is no newer image.</summary>
+    public bool IsNewest(ImageBlock image) => _images.TryGetValue(image.Block, out Page? current) && current == image.Page;
 
     public void Clear()
     {
         foreach (Page page in _images.Values) { PagePool.Release(page); }
         _images.Clear();
     }
+
+    private static int Compare(ImageBlock a, ImageBlock b) => a.Block.CompareTo(b.Block);
 }
 
 internal readonly record struct ImageBlock(ulong Block, Page Page);

@@ -30,6 +30,7 @@ internal sealed class Log : IDisposable
     private readonly LogBuffers _buffers;
     private readonly Action<string> _fail;
     private readonly Action _makeRoom;
+    private readonly Action<List<ImageBlock>> _imagesWritten;
     private readonly ulong _ringFirst;
     private readonly int _ringBlocks;
     private readonly int _maxBatchBlocks;
@@ -50,9 +51,11 @@ internal sealed class Log : IDisposable
 
     /// <param name="fail">The log takes nothing any more, and why.</param>
     /// <param name="makeRoom">Somebody waits for room.</param>
-    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, Action<string> fail, Action makeRoom)
+    /// <param name="imagesWritten">The bdev has these images, with their records.</param>
+    public Log(IBdev bdev, Anchor anchor, Guid uuid, ulong epoch, ulong lastLsn, LogBuffers buffers, Action<string> fail, Action makeRoom, Action<List<ImageBlock>> imagesWritten)
     {
         _makeRoom = makeRoom;
+        _imagesWritten = imagesWritten;
         _bdev = bdev;
         _buffers = buffers;
         _fail = fail;
@@ -113,7 +116,7 @@ internal sealed class Log : IDisposable
     /// <summary>As <see cref="HasRoom"/>, for who has not waited yet: nobody goes before those who have.</summary>
     public bool HasRoomForNext => Room.IsEmpty && HasRoom;
 
-    public ulong Append(ReadOnlySpan<byte> record, List<Page> images)
+    public ulong Append(ReadOnlySpan<byte> record, List<ImageBlock> images)
     {
         LastLsn++;
         if (_open.IsEmpty) { BeginBatch(LastLsn); }
@@ -272,6 +275,7 @@ internal sealed class Log : IDisposable
                 Room.CompleteAll(written.Errno); // if the volume had failed before, that has told nobody who came since
                 return written.Errno;
             }
+            if (batch.Images.Count > 0) { _imagesWritten(batch.Images); }
             batch.Clear(_buffers); // only now: until the bdev has it, log memory is where it survives
             WrittenLsn = last;
             LoggedLsn = Math.Max(LoggedLsn, last);

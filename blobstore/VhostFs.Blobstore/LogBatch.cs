@@ -60,7 +60,7 @@ internal sealed class LogBatch : IDisposable
     private int _recordBytes;
     private uint _recordsCrc;
 
-    public List<Page> Images { get; } = [];
+    public List<ImageBlock> Images { get; } = [];
 
     public ulong FirstLsn => _identity.FirstLsn;
 
@@ -90,7 +90,7 @@ internal sealed class LogBatch : IDisposable
         if (IsStaged) { _buffer.Descriptor.Begin(identity); }
     }
 
-    public void Add(ulong lsn, ReadOnlySpan<byte> record, List<Page> images, ulong durableLsn, ulong nextInode)
+    public void Add(ulong lsn, ReadOnlySpan<byte> record, List<ImageBlock> images, ulong durableLsn, ulong nextInode)
     {
         Invariant.That(lsn == FirstLsn + (ulong)RecordCount && HasRoom);
         Span<byte> room = _buffer!.Memory.Span.Slice(LogBatchHeader.Bytes + _recordBytes, 4 + record.Length);
@@ -98,11 +98,11 @@ internal sealed class LogBatch : IDisposable
         record.CopyTo(room[4..]);
         _recordBytes += room.Length;
         RecordCount++;
-        foreach (Page image in images)
+        foreach (ImageBlock image in images)
         {
-            image.References++;
-            IsStaged &= image.Number != 0;
-            if (IsStaged) { _buffer.Descriptor.SetImage(Images.Count, image.Number); }
+            image.Page.References++;
+            IsStaged &= image.Page.Number != 0;
+            if (IsStaged) { _buffer.Descriptor.SetImage(Images.Count, image.Page.Number); }
             Images.Add(image);
         }
         if (!IsStaged) { return; } // it waits for the bdev, and so does everything after it in this batch
@@ -120,7 +120,7 @@ internal sealed class LogBatch : IDisposable
         if (IsStaged) { _buffer.Descriptor.Publish(extent); }
         _vecs.Clear();
         _vecs.Add(_buffer.Memory.Slice(0, batch.Length));
-        foreach (Page image in Images) { _vecs.Add(image.Memory); }
+        foreach (ImageBlock image in Images) { _vecs.Add(image.Page.Memory); }
         return _vecs.View();
     }
 
@@ -133,7 +133,7 @@ internal sealed class LogBatch : IDisposable
             if (_buffer.IsStaged) { _buffer.Descriptor.Clear(); }
             buffers.Return(_buffer);
         }
-        foreach (Page image in Images) { PagePool.Release(image); }
+        foreach (ImageBlock image in Images) { PagePool.Release(image.Page); }
         Reset();
     }
 

@@ -38,7 +38,7 @@ public sealed class Transaction
     /// <summary>The record behind its length field.</summary>
     internal ReadOnlySpan<byte> Record => _record.AsSpan(4, _length - 4);
 
-    internal List<Page> Images { get; } = [];
+    internal List<ImageBlock> Images { get; } = [];
 
     /// <summary>New content of blocks that is to be in place when this has committed.</summary>
     internal List<ImageBlock> Overwrites { get; } = [];
@@ -143,7 +143,7 @@ public sealed class Transaction
         Span<byte> room = Add(16);
         WriteHead(room, RecordCode.Image, _volume.Log.OpenImageCount + Images.Count, block);
         BinaryPrimitives.WriteUInt32LittleEndian(room[12..], crc);
-        Images.Add(page);
+        Images.Add(new ImageBlock(block, page));
     }
 
     /// <summary>The new content of an allocated block of a memory device, put in place by the commit.</summary>

@@ -240,7 +240,7 @@ public sealed class Volume
     }
 
     internal void StartLog(ulong lastLsn) =>
-        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, Fail, MakeRoomInLog) { NextInode = NextInode };
+        Log = new Log(_pool.Bdev, Record.Anchor, Record.Uuid, _pool.Epoch, lastLsn, _pool.LogBuffers, Fail, MakeRoomInLog, PutImagesInPlace) { NextInode = NextInode };
 
     internal Errno Touch(TreeKey key) => Tree.Touch(key);
 
@@ -292,7 +292,7 @@ public sealed class Volume
                     _unsyncedBlocks += operation.Blocks.Count;
                     break;
                 case RecordCode.Image:
-                    Overlay.Set(operation.Blocks.First, transaction.Images[operation.ImageIndex - Log.OpenImageCount]);
+                    Overlay.Set(operation.Blocks.First, transaction.Images[operation.ImageIndex - Log.OpenImageCount].Page);
                     break;
             }
         }
@@ -321,6 +321,28 @@ public sealed class Volume
             else { Fail($"{_pool.Bdev.Name} is gone"); }
         }
         if (overwrites.Count > 0) { StreamingCopy.Order(); }
+    }
+
+    /// <summary>The log has these images: where what is written is at once as safe as it gets (a file in memory), they go in place now, while they are in the processor's cache, and no checkpoint
+    /// has to fetch them again.</summary>
+    /// <remarks>Their records are there, so recovery writes the same images again, whichever of this is done by then. Not blocks that a checkpoint is about to write: its image would come after
+    /// a newer one.</remarks>
+    private void PutImagesInPlace(List<ImageBlock> images)
+    {
+        if (!_pool.Bdev.CompletesAtOnce || _pool.Bdev.HasWriteCache) { return; }
+        long inPlace = 0;
+        foreach (ImageBlock image in images)
+        {
+            // Freed since, overwritten by a later record, or in a checkpoint's hands.
+            if (!Overlay.IsNewest(image) || Overlay.IsCopied(image)) { continue; }
+            if (!_pool.Bdev.TryGetPlace((long)image.Block * BlobData.BlockBytes, BlobData.BlockBytes, out IoVec place)) { continue; }
+            Overlay.Forget(image.Block);
+            StreamingCopy.Copy(image.Page.Span, place.Span);
+            inPlace += BlobData.BlockBytes;
+        }
+        if (inPlace == 0) { return; }
+        StreamingCopy.Order();
+        if (_pool.Bdev.EndInPlace(inPlace) != Errno.None) { Fail($"{_pool.Bdev.Name} is gone"); }
     }
 
     /// <summary>Applies one operation to the tree: the same code for a commit and for recovery. The paths are resident. False: the operation makes no sense.</summary>

@@ -44,6 +44,60 @@ public sealed class MemoryDeviceTests : VolumeFixture
     }
 
     [Fact]
+    public void Images_of_a_file_in_memory_are_in_place_as_soon_as_the_log_has_them()
+    {
+        var file = new RecordingBdev(Disk) { OwnsInner = false, IsFileInMemory = true };
+        Run(async () =>
+        {
+            Pool pool = Value(await Pool.FormatAsync(file, new FormatOptions()));
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            byte[] content = new byte[64 * 1024];
+            await WriteAsync(volume, content, 0, content.Length, seed: 1);
+            await WriteAsync(volume, content, 2 * BlockBytes, BlockBytes, seed: 2);
+            await WriteAsync(volume, content, (5 * BlockBytes) - 10, 100, seed: 3); // parts of two blocks
+            Assert.Equal(0, volume.Overlay.Count);
+            Assert.Equal(2, Places(content.AsSpan(2 * BlockBytes, BlockBytes))); // in the log, and where it belongs
+            await AssertReadsAsync(volume, content);
+            long written = Disk.Statistics.BytesWritten;
+            Assert.Equal(Errno.None, await volume.Checkpointer.RunAsync(VolumeFlags.None));
+            Assert.True(Disk.Statistics.BytesWritten - written <= 40 * BlockBytes, "a checkpoint writes nodes and headers, and no image a second time");
+
+            pool = await ReopenAfterCrashAsync(file);
+            volume = Value(await pool.OpenVolumeAsync("v"));
+            await AssertReadsAsync(volume, content);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void A_file_in_memory_that_is_cut_under_us_ends_the_volume_and_what_the_log_has_is_not_lost()
+    {
+        var file = new LostMemory(Disk) { OwnsInner = false, IsFile = true };
+        Run(async () =>
+        {
+            Pool pool = Value(await Pool.FormatAsync(file, new FormatOptions()));
+            Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
+            byte[] content = new byte[64 * 1024];
+            await WriteAsync(volume, content, 0, content.Length, seed: 1);
+            file.EndsWith = Errno.EIO;
+            Span<byte> changed = content.AsSpan(2 * BlockBytes, BlockBytes);
+            new Random(2).NextBytes(changed);
+            changed.CopyTo(_memory.Span);
+            _source.Clear();
+            _source.Add(_memory.Slice(0, BlockBytes));
+            Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 2 * BlockBytes, _source.View()));
+            Assert.True(volume.Failed);
+            file.EndsWith = Errno.None;
+            pool = await ReopenAfterCrashAsync(file);
+            volume = Value(await pool.OpenVolumeAsync("v"));
+            await AssertReadsAsync(volume, content);
+            Assert.Equal(Errno.None, await pool.CloseAsync());
+            return 0;
+        });
+    }
+
+    [Fact]
     public void What_is_prepared_shows_when_it_is_committed()
     {
         Run(async () =>
@@ -163,12 +217,23 @@ public sealed class MemoryDeviceTests : VolumeFixture
 
         public Errno EndsWith { get; set; }
 
+        /// <summary>It outlives the process: content is where it belongs only with its record in the log.</summary>
+        public bool IsFile { get; init; }
+
+        bool IBdev.CompletesAtOnce => IsFile;
+
         Errno IBdev.EndInPlace(long lengthBytes) => EndsWith;
 
         bool IBdev.TryGetMemory(long offsetBytes, int lengthBytes, out IoVec memory)
         {
             memory = default;
-            return !IsLost && Inner.TryGetMemory(offsetBytes, lengthBytes, out memory);
+            return !IsFile && !IsLost && Inner.TryGetMemory(offsetBytes, lengthBytes, out memory);
+        }
+
+        bool IBdev.TryGetPlace(long offsetBytes, int lengthBytes, out IoVec place)
+        {
+            place = default;
+            return !IsLost && Inner.TryGetMemory(offsetBytes, lengthBytes, out place);
         }
 
         protected override IoTask<IoResult> ReadCoreAsync(long offsetBytes, IoVecs target) => Inner.ReadAsync(offsetBytes, target);

@@ -28,7 +28,8 @@ public sealed class CrashExplorer(ContentReader readContent, CheckOptions checkO
     public string? Explore(CrashTrace trace, int seed, int depth = 0)
     {
         if (trace.FindOverlappingWrites() is { } overlap) { return overlap; }
-        return Explore(trace, static (states, image) => states.PowerCuts(image), seed, depth) ?? Explore(trace, static (states, image) => states.ProcessDeaths(image), seed, depth);
+        string? afterPowerCut = trace.IsFileInMemory ? null : Explore(trace, static (states, image) => states.PowerCuts(image), seed, depth);
+        return afterPowerCut ?? Explore(trace, static (states, image) => states.ProcessDeaths(image), seed, depth);
     }
 
     private string? Explore(CrashTrace trace, Func<CrashStates, DiskImage, IEnumerable<CrashState>> show, int seed, int depth)

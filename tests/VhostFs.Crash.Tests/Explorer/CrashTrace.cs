@@ -26,6 +26,9 @@ public sealed class CrashTrace
 
     public IReadOnlyList<BdevTraceEntry> Entries => _recording.Trace;
 
+    /// <summary>It ends with the host: a power cut leaves nothing to look at.</summary>
+    public bool IsFileInMemory => _recording.IsFileInMemory;
+
     /// <summary>The log memory of the pool that is being recorded, if it has one.</summary>
     public PlayedLogMemory? LogMemory { get; set; }
 

@@ -52,6 +52,9 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
 
     public bool UnmapReadsZero { get; init; } = true;
 
+    /// <summary>The disk is a file in memory (tmpfs): nothing of it is under way for long, it is written in place, and it ends with the host, so that only the process can die.</summary>
+    public bool IsFileInMemory { get; init; }
+
     /// <summary>Keys that one client puts, and items that are there from the beginning.</summary>
     public int ItemKeys { get; init; } = 60;
 
@@ -93,6 +96,12 @@ public sealed record PoolProfile(string Name, params (int Weight, PoolOperation 
             (30, PoolOperation.Share), (8, PoolOperation.BlockWrite), (20, PoolOperation.SmallWrite), (6, PoolOperation.LargeWrite), (10, PoolOperation.Truncate), (8, PoolOperation.Drop),
             (6, PoolOperation.Read), (9, PoolOperation.Sync), (3, PoolOperation.Allocate))
         { DiskBytes = 8 << 20, OperationsPerClient = 40, Slowness = new(Writes: 10, Flushes: 20, Reads: 30, OneIn: 4) },
+
+        // Images go in place as soon as the log has them, while checkpoints hold others, and blocks are freed and overwritten in the same turn.
+        new("file in memory",
+            (10, PoolOperation.Items), (35, PoolOperation.SmallWrite), (25, PoolOperation.BlockWrite), (8, PoolOperation.LargeWrite), (5, PoolOperation.Truncate), (5, PoolOperation.Drop),
+            (3, PoolOperation.Allocate), (3, PoolOperation.Share), (3, PoolOperation.Sync), (3, PoolOperation.Pause))
+        { IsFileInMemory = true, OperationsPerClient = 60 },
 
         // Volumes come and go beside others that work.
         new("volumes",

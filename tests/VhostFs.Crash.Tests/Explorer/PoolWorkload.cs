@@ -37,7 +37,7 @@ public sealed class PoolWorkload
         _random = new Random(seed);
         _image = new ImageBdev(disk.Fork());
         _jitter = new JitterBdev(_image, _random, profile.Slowness);
-        _bdev = new RecordingBdev(_jitter);
+        _bdev = profile.IsFileInMemory ? new RecordingBdev(_image) { IsFileInMemory = true } : new RecordingBdev(_jitter);
         _trace = new CrashTrace(_bdev, disk);
         _weights = profile.Operations.Sum(choice => choice.Weight);
     }

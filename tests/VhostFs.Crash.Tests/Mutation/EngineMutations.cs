@@ -103,7 +103,10 @@ public static class EngineMutations
         new("free not entered", "Blobstore/Volume.cs", "return MarkBlocks(operation.Blocks, inUse: false);", "return true;"),
         new("all blocks free after a mount", "Blobstore/VolumeMount.cs", "volume.Allocator.AddCluster((uint)key.Sub, bitmap);", "volume.Allocator.AddCluster((uint)key.Sub, []);"),
         new("unmapped blocks of a blob not freed", "Blobstore/BlobMap.cs", "            Errno added = freed.Add(physical, transaction, isFree: true);", "            Errno added = Errno.None;"),
-        new("newer image dropped with the older", "Blobstore/ImageOverlay.cs", "out Page? current) && current == image.Page)", "out Page? current))"),
+        new("newer image dropped with the older", "Blobstore/ImageOverlay.cs", "out Page? current) && current == image.Page;", "out Page? current);"),
+        new("old image in place over a newer one, or over who has the block now", "Blobstore/Volume.cs", "if (!Overlay.IsNewest(image) || Overlay.IsCopied(image)) { continue; }", "if (Overlay.IsCopied(image)) { continue; }", "file in memory"),
+        new("image in place while a checkpoint is about to write an older one", "Blobstore/Volume.cs", "if (!Overlay.IsNewest(image) || Overlay.IsCopied(image)) { continue; }", "if (!Overlay.IsNewest(image)) { continue; }", "file in memory"),
+        new("images in place before the log has them", "Blobstore/Log.cs", "            IoTask<IoResult> writing = _bdev.WriteAsync(offset, vecs);\n", "            _imagesWritten(batch.Images);\n            IoTask<IoResult> writing = _bdev.WriteAsync(offset, vecs);\n", "file in memory"),
         new("partial overwrite loses the rest of its block", "Blobstore/BlobWriter.cs", "                if (isPartial) { SetOld(ref added, value, part); }\n", ""),
         new("rest of a new block not cleared", "Blobstore/BlobWriter.cs", "            memory[to..].Clear();\n", ""),
 
