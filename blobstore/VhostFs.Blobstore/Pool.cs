@@ -28,13 +28,11 @@ public sealed class Pool
     private readonly ClusterTable _clusters;
     private readonly SpaceGranter _granter;
 
-    /// <summary>As the next one is made from it. What it says is in force (<see cref="Geometry"/>, <see cref="_allowsSharing"/>) only when both pairs of copies say it.</summary>
-    private Superblock _superblock;
-    private bool _allowsSharing;
+    private readonly PoolSuperblock _superblock;
     private bool _isClosed;
     private Volume _catalogue = null!;
 
-    private Pool(IBdev bdev, Superblock superblock, PoolOptions options, LogMemory? logMemory)
+    private Pool(IBdev bdev, PoolSuperblock superblock, PoolOptions options, LogMemory? logMemory)
     {
         Bdev = bdev;
         IsMemory = bdev.TryGetMemory(0, BlockBytes, out _);
@@ -42,8 +40,6 @@ public sealed class Pool
         Pages = new PagePool(logMemory);
         LogBuffers = new LogBuffers(logMemory);
         _superblock = superblock;
-        Geometry = superblock.Geometry;
-        _allowsSharing = superblock.Incompatible.HasFlag(IncompatibleFeatures.SharedBlocks);
         _report = options.Report ?? (static _ => { });
         NodeCache = options.NodeCache ?? new NodeCache(256L << 20);
         Flusher = new FlushCoalescer(bdev);
@@ -71,7 +67,7 @@ public sealed class Pool
     /// <summary>The bdev is memory of this process, and ends with it.</summary>
     internal bool IsMemory { get; }
 
-    internal PoolGeometry Geometry { get; private set; }
+    internal PoolGeometry Geometry => _superblock.Geometry;
 
     internal ulong Epoch => _superblock.Epoch;
 
@@ -138,40 +134,8 @@ public sealed class Pool
 
     public static async IoTask<OpenResult<Pool>> OpenAsync(IBdev bdev, PoolOptions options)
     {
-        if (await SuperblockStore.FindAsync(bdev) is not { } copies) { return $"{bdev.Name} holds no pool (no valid superblock); make one with 'vhostfs pool create'"; }
-        Superblock superblock = copies.Newest;
-        if (superblock.IsForeign)
-        {
-            return $"the pool on {bdev.Name} uses features of a newer vhostfs (incompatible {(ulong)superblock.Incompatible:x}, read-only compatible {superblock.ReadOnlyCompatibleFeatures:x})";
-        }
-        if (!superblock.Geometry.IsPlausible) { return $"the superblock of the pool on {bdev.Name} describes an impossible layout"; }
-        if (superblock.Geometry.DeviceBlocks > (ulong)bdev.SizeBytes / BlockBytes) { return $"the pool on {bdev.Name} needs {superblock.Geometry.DeviceBlocks * BlockBytes} bytes, the device has {bdev.SizeBytes}"; }
-        if (!bdev.TryClaim($"pool {superblock.Uuid}", out string owner)) { return $"{bdev.Name} is in use by {owner}"; }
-        // Read again as the owner: somebody may have opened, changed and closed the pool before the claim.
-        copies = await SuperblockStore.FindAsync(bdev, options.Report) ?? copies;
-        superblock = copies.Newest;
-        // The epoch is durable before any log batch carries it.
-        superblock = superblock with
-        {
-            Generation = superblock.Generation + 1,
-            Epoch = superblock.Epoch + 1,
-            IsOpen = true,
-            OwnerProcess = Environment.ProcessId,
-            OwnerHost = Environment.MachineName,
-        };
-        Errno written = Errno.None;
-        if (copies.Behind.Count > 0)
-        {
-            // What grew has not been used yet, and is when both pairs of copies say so.
-            written = await SuperblockStore.MoveAsync(bdev, superblock, copies.Behind.Where(static block => block > 1), bdev.FlushAsync);
-            superblock = superblock with { Generation = superblock.Generation + 1 };
-        }
-        if (written == Errno.None) { written = await SuperblockStore.WriteAsync(bdev, superblock); }
-        if (written != Errno.None)
-        {
-            bdev.ReleaseClaim();
-            return $"writing the superblock of {bdev.Name} failed: {written}";
-        }
+        OpenResult<PoolSuperblock> taken = await PoolSuperblock.OpenAsync(bdev, options.Report);
+        if (taken.Value is not { } superblock) { return taken.Error!; }
         var pool = new Pool(bdev, superblock, options, options.LogMemory?.Open(superblock.Uuid, bdev.Identity, superblock.Epoch, options.Report ?? (static _ => { })));
         string? problem = await pool.LoadAsync();
         if (problem is null) { return pool; }
@@ -320,11 +284,7 @@ public sealed class Pool
         if (result == Errno.None) { result = catalogue; }
         // Not before the volumes are closed, whose last request may want to share blocks.
         await EnterAsync(SuperblockTurn);
-        if (result == Errno.None)
-        {
-            _superblock = _superblock with { Generation = _superblock.Generation + 1, IsOpen = false };
-            result = await SuperblockStore.WriteAsync(Bdev, _superblock);
-        }
+        if (result == Errno.None) { result = await _superblock.CloseAsync(); }
         await Flusher.IdleAsync(); // a volume that had failed did not wait for its own
         LogMemory?.Dispose();
         Bdev.ReleaseClaim();
@@ -334,65 +294,42 @@ public sealed class Pool
     }
 
     /// <inheritdoc cref="Volume.AllowSharingAsync"/>
-    internal IoTask<Errno> AllowSharingAsync() => _allowsSharing ? new IoTask<Errno>(Errno.None) : MarkSharingAsync();
+    internal IoTask<Errno> AllowSharingAsync() => _superblock.AllowsSharing ? new IoTask<Errno>(Errno.None) : MarkSharingAsync();
 
     private async IoTask<Errno> MarkSharingAsync()
     {
         await EnterAsync(SuperblockTurn);
         // Somebody else may have had the same wish before.
-        Errno marked = _allowsSharing ? Errno.None : await ChangeSuperblockAsync(static last => last with { Incompatible = last.Incompatible | IncompatibleFeatures.SharedBlocks });
-        _allowsSharing |= marked == Errno.None;
+        Errno marked = _superblock.AllowsSharing ? Errno.None : await _superblock.AllowSharingAsync(Flusher.FlushAsync);
         Leave(SuperblockTurn);
         return marked;
     }
 
     private async IoTask<Errno> GrowCoreAsync()
     {
-        long known = (long)_superblock.Geometry.DeviceBlocks * BlockBytes, sizeBytes = Bdev.SizeBytes;
+        long known = _superblock.EndBytes, sizeBytes = Bdev.SizeBytes;
         if (sizeBytes / BlockBytes * BlockBytes < known)
         {
             Report($"the pool on {Bdev.Name} needs {known} bytes, the device has {sizeBytes}: give it back its size");
             return Errno.EINVAL;
         }
-        PoolGeometry grown = Geometry.GrownTo(sizeBytes);
-        if (grown == Geometry) { return Errno.None; }
+        PoolGeometry before = Geometry, grown = before.GrownTo(sizeBytes);
+        if (grown == before) { return Errno.None; }
         // Whatever the device held there before is nobody's: as when formatting, and as little to rely on.
         if (Bdev.SupportsUnmap) { await Bdev.UnmapAsync(known, ((long)grown.DeviceBlocks * BlockBytes) - known); }
-        Errno written = await ChangeSuperblockAsync(last => last with
-        {
-            Geometry = grown,
-            Incompatible = last.Incompatible | (grown.Nodes0Clusters.Count > 0 ? IncompatibleFeatures.Nodes0Clusters : IncompatibleFeatures.None),
-        });
+        Errno written = await _superblock.GrowAsync(grown, Flusher.FlushAsync);
         if (written != Errno.None)
         {
             Report($"growing the pool on {Bdev.Name} to {sizeBytes} bytes failed: {written}; it is used up to {SizeBytes} bytes");
             return written;
         }
-        // No power cut brings the old size back: whatever is written there from here on stays reachable.
         _clusters.Grow(grown.ClusterCount);
-        foreach (ClusterExtent extent in grown.Nodes0Clusters.Skip(Geometry.Nodes0Clusters.Count))
+        foreach (ClusterExtent extent in grown.Nodes0Clusters.Skip(before.Nodes0Clusters.Count))
         {
             _clusters.Give(extent, ClusterKind.Node, 0);
             _catalogue.Nodes.AddArea(grown.FirstBlock(extent.First), (int)extent.Count * grown.ClusterBlocks);
         }
-        Geometry = grown;
         return Errno.None;
-    }
-
-    /// <summary>Changes the superblock in both pairs of copies: when the newest is lost, the pair before it says the same. In the superblock's turn.</summary>
-    private async IoTask<Errno> ChangeSuperblockAsync(Func<Superblock, Superblock> change)
-    {
-        ulong[] ends = [Geometry.DeviceBlocks, _superblock.Geometry.DeviceBlocks];
-        Errno written = Errno.None;
-        for (int pair = 0; pair < 2 && written == Errno.None; pair++)
-        {
-            Superblock changed = change(_superblock) with { Generation = _superblock.Generation + 1 };
-            ulong[] old = [.. ends.Where(end => end != changed.Geometry.DeviceBlocks).Distinct().Select(end => Superblock.Slots(changed.Generation, end).Second)];
-            written = old.Length == 0 ? await SuperblockStore.WriteAsync(Bdev, changed, Flusher.FlushAsync) : await SuperblockStore.MoveAsync(Bdev, changed, old, Flusher.FlushAsync);
-            // Anything may be there of one that failed: the next takes the same places, the other pair being whole, and is newer.
-            _superblock = written == Errno.None ? changed : _superblock with { Generation = changed.Generation + 1 };
-        }
-        return written;
     }
 
     internal void Report(string line) => _report(line);

@@ -125,7 +125,7 @@ public static class EngineMutations
         new("nobody looks whether a block is shared", "Blobstore/SharedBlocks.cs", "isShared = Count(counts, IndexOf(block)) > 1;", "isShared = false;", "shared blocks"),
         new("blocks that a share replaces are not freed", "Blobstore/BlobSharer.cs", "                if (old != 0) { result = released.Add(old, transaction, isFree: true); }\n", "", "shared blocks"),
         new("wrong checksum for a new owner", "Blobstore/BlobSharer.cs", "ExtentGroup.Crc(value, part.CrcIndex + i)", "ExtentGroup.Crc(value, part.CrcIndex)", "shared blocks"),
-        new("pool not marked before a block is shared", "Blobstore/Pool.cs", "Incompatible = last.Incompatible | IncompatibleFeatures.SharedBlocks }", "Incompatible = last.Incompatible }", "shared blocks"),
+        new("pool not marked before a block is shared", "Blobstore/PoolSuperblock.cs", "Incompatible = last.Incompatible | IncompatibleFeatures.SharedBlocks }", "Incompatible = last.Incompatible }", "shared blocks"),
 
         // ---- volumes that come and go
         new("space of a deleted volume not cleared", "Blobstore/Pool.cs", "Errno cleared = await ClearAsync(extent);", "Errno cleared = Errno.None;", "volumes"),
@@ -135,7 +135,7 @@ public static class EngineMutations
         new("new volume exists before its header is durable", "Blobstore/VolumeMount.cs", "        return await flush();", "        return Errno.None;", "volumes"),
 
         // ---- a pool that grows
-        new("grown before both pairs of superblocks say so", "Blobstore/Pool.cs", "        PoolGeometry grown = Geometry.GrownTo(sizeBytes);\n", "        PoolGeometry before = Geometry, grown = before.GrownTo(sizeBytes);\n        _clusters.Grow(grown.ClusterCount);\n        Geometry = grown;\n        if (grown != before) { return Errno.None; }\n", "growth"),
+        new("grown before both pairs of superblocks say so", "Blobstore/PoolSuperblock.cs", "        Errno written = await ChangeAsync(last => last with\n", "        Geometry = grown;\n        if (grown.ClusterCount > 0) { return Errno.None; }\n        Errno written = await ChangeAsync(last => last with\n", "growth"),
         new("clusters of volume 0 given to others after a restart", "Blobstore/ClusterTable.cs", "        foreach (ClusterExtent extent in geometry.Nodes0Clusters) { Give(extent, ClusterKind.Node, 0); }\n", "", "growth"),
 
         // ---- names and files
