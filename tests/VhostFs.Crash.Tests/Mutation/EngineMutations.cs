@@ -42,7 +42,7 @@ public static class EngineMutations
         new("checkpoint trusts log memory", "Blobstore/Checkpointer.cs", "await volume.WrittenAsync(checkpointLsn);", "await volume.LoggedAsync(checkpointLsn);"),
         new("memory of a batch given up before the disk has it", "Blobstore/LogBatch.cs", "if (IsStaged) { _buffer.Descriptor.Publish(extent); }", "if (IsStaged) { _buffer.Descriptor.Clear(); }"),
         new("memory of a sealed batch is not what is sealed", "Blobstore/LogBatch.cs", "        if (IsStaged) { _buffer.Descriptor.Publish(extent); }\n", ""),
-        new("record counts before its image does", "Blobstore/LogBatch.cs", "if (IsStaged) { _buffer.Descriptor.SetImage(Images.Count, image.Number); }", "if (IsStaged) { _buffer.Descriptor.SetImage(0, image.Number); }"),
+        new("record counts before its image does", "Blobstore/LogBatch.cs", "if (IsStaged) { _buffer.Descriptor.SetImage(Images.Count, image.Page.Number); }", "if (IsStaged) { _buffer.Descriptor.SetImage(0, image.Page.Number); }"),
         new("batch counts behind one that does not", "Blobstore/Log.cs", "_inFlight is null or { IsStaged: true }", "true"),
         new("batches left in memory not taken", "Blobstore/VolumeMount.cs", "if (left.Count == 0) { return null; }", "if (left.Count >= 0) { return null; }"),
         new("batches left in memory not durable before recovery", "Blobstore/VolumeMount.cs",
