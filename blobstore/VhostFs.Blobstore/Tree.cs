@@ -57,6 +57,12 @@ internal sealed class Tree
     private ulong _freezeRound;
     private ulong _touchRound;
 
+    /// <summary>Where the open transaction found its keys, the latest ones: it asks for the same few again and again (what is there, what becomes of it, apply).</summary>
+    private readonly FoundKey[] _found = new FoundKey[8];
+    private int _foundCount;
+    private int _nextFound;
+    private bool _isRemembering;
+
     public Tree(ulong volumeId, NodeCache cache, NodeReader reader)
     {
         _volumeId = volumeId;
@@ -88,11 +94,10 @@ internal sealed class Tree
     public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value)
     {
         value = default;
-        Errno found = Descend(key);
+        Errno found = Locate(key, out Node? leaf, out int index, out bool isThere);
         if (found != Errno.None) { return found; }
-        NodePage leaf = _path[0].Page;
-        if (!leaf.Find(key, out int index)) { return Errno.ENOENT; }
-        value = leaf.ValueAt(index);
+        if (!isThere) { return Errno.ENOENT; }
+        value = leaf!.Page.ValueAt(index);
         return Errno.None;
     }
 
@@ -120,70 +125,87 @@ internal sealed class Tree
     /// <summary>Makes sure that a later change of this key cannot miss a node.</summary>
     public Errno Touch(TreeKey key)
     {
-        Errno found = Descend(key);
-        if (found == Errno.None) { CountPath(); }
-        return found;
+        Node leaf;
+        int place = Remembered(key);
+        if (place >= 0) { leaf = _found[place].Leaf; }
+        else
+        {
+            Errno found = Descend(key);
+            if (found != Errno.None) { return found; }
+            leaf = _path[0];
+            Remember(key, leaf, -1);
+        }
+        // The ancestors of a dirty node are dirty, and those of a touched one are counted.
+        for (Node? node = leaf; node is not null && !node.IsDirty && node.TouchRound != _touchRound; node = node.Parent)
+        {
+            node.TouchRound = _touchRound;
+            TouchedCount++;
+        }
+        return Errno.None;
     }
 
     /// <summary>Nodes that the keys touched since <see cref="BeginTouches"/> would make dirty.</summary>
     public int TouchedCount { get; private set; }
 
+    /// <summary>A transaction begins: until <see cref="EndTouches"/> nothing is awaited, so no node goes, and a leaf that was found stays found while the tree keeps its shape.</summary>
     public void BeginTouches()
     {
         TouchedCount = 0;
         _touchRound++;
+        _foundCount = 0;
+        _isRemembering = true;
     }
 
-    /// <summary>Counts the nodes of the path found last as touched.</summary>
-    public void CountPath()
+    public void EndTouches()
     {
-        for (int level = 0; level < Height; level++)
-        {
-            Node node = _path[level];
-            if (node.IsDirty || node.TouchRound == _touchRound) { continue; }
-            node.TouchRound = _touchRound;
-            TouchedCount++;
-        }
+        _foundCount = 0;
+        _isRemembering = false;
     }
 
     /// <summary>Inserts or replaces. The path was touched.</summary>
     public bool Put(TreeKey key, ReadOnlySpan<byte> value)
     {
         Invariant.That(value.Length <= MaxValueBytes);
-        DescendTouched(key);
-        MakePathWritable();
-        NodePage leaf = _path[0].Page;
+        Node node = LocateTouched(key, out int index, out bool isThere);
+        MakePathWritable(node);
+        NodePage leaf = node.Page;
         Span<byte> room;
-        bool isNew = !leaf.Find(key, out int index);
-        if (!isNew)
+        if (isThere)
         {
             if (leaf.TryResize(index, value.Length, out room)) { value.CopyTo(room); return false; }
             leaf.Remove(index);
         }
-        if (!leaf.TryInsert(index, key, value.Length, out room)) { room = SplitAndInsert(index, key, value.Length); }
+        if (!leaf.TryInsert(index, key, value.Length, out room))
+        {
+            DescendTouched(key);
+            room = SplitAndInsert(index, key, value.Length);
+        }
         value.CopyTo(room);
-        return isNew;
+        return !isThere;
     }
 
     /// <summary>Overwrites bytes inside an existing value; false when there is no such value. The path was touched.</summary>
     public bool Patch(TreeKey key, int offset, ReadOnlySpan<byte> bytes)
     {
-        DescendTouched(key);
-        NodePage leaf = _path[0].Page;
-        if (!leaf.Find(key, out int index) || offset + bytes.Length > leaf.ValueAt(index).Length) { return false; }
-        MakePathWritable();
-        bytes.CopyTo(_path[0].Page.ValueAt(index)[offset..]);
+        Node leaf = LocateTouched(key, out int index, out bool isThere);
+        if (!isThere || offset + bytes.Length > leaf.Page.ValueAt(index).Length) { return false; }
+        MakePathWritable(leaf);
+        bytes.CopyTo(leaf.Page.ValueAt(index)[offset..]);
         return true;
     }
 
     /// <summary>Removes; false when there is no such key. The path was touched.</summary>
     public bool Delete(TreeKey key)
     {
-        DescendTouched(key);
-        if (!_path[0].Page.Find(key, out int index)) { return false; }
-        MakePathWritable();
-        _path[0].Page.Remove(index);
-        if (Height > 1) { Shrink(); }
+        Node leaf = LocateTouched(key, out int index, out bool isThere);
+        if (!isThere) { return false; }
+        MakePathWritable(leaf);
+        leaf.Page.Remove(index);
+        if (Height > 1 && (IsSmall(leaf) || Root.Page.Count == 1))
+        {
+            DescendTouched(key);
+            Shrink();
+        }
         return true;
     }
 
@@ -298,6 +320,59 @@ internal sealed class Tree
         return Errno.None;
     }
 
+    /// <summary>The leaf under which a key belongs, and where in it the key is, or would be.</summary>
+    private Errno Locate(TreeKey key, out Node? leaf, out int index, out bool isThere)
+    {
+        int place = Remembered(key);
+        if (place >= 0)
+        {
+            // What the transaction has applied since may have moved the key within its leaf.
+            leaf = _found[place].Leaf;
+            index = _found[place].Index;
+            isThere = index >= 0 && index < leaf.Page.Count && leaf.Page.KeyAt(index) == key;
+            if (isThere) { return Errno.None; }
+            isThere = leaf.Page.Find(key, out index);
+            _found[place].Index = index;
+            return Errno.None;
+        }
+        Errno found = Descend(key);
+        if (found != Errno.None)
+        {
+            leaf = null;
+            index = -1;
+            isThere = false;
+            return found;
+        }
+        leaf = _path[0];
+        isThere = leaf.Page.Find(key, out index);
+        Remember(key, leaf, index);
+        return Errno.None;
+    }
+
+    private Node LocateTouched(TreeKey key, out int index, out bool isThere)
+    {
+        Errno found = Locate(key, out Node? leaf, out index, out isThere);
+        Invariant.That(found == Errno.None, "a change's path is resident");
+        return leaf!;
+    }
+
+    private int Remembered(TreeKey key)
+    {
+        for (int i = 0; i < _foundCount; i++)
+        {
+            if (_found[i].Key == key) { return i; }
+        }
+        return -1;
+    }
+
+    private void Remember(TreeKey key, Node leaf, int index)
+    {
+        if (!_isRemembering) { return; }
+        if (_foundCount < _found.Length) { _nextFound = _foundCount++; }
+        else { _nextFound = (_nextFound + 1) % _found.Length; }
+        _found[_nextFound] = new FoundKey { Key = key, Leaf = leaf, Index = index };
+    }
+
     private void DescendTouched(TreeKey key)
     {
         Errno found = Descend(key);
@@ -393,9 +468,9 @@ internal sealed class Tree
         return node;
     }
 
-    private void MakePathWritable()
+    private void MakePathWritable(Node leaf)
     {
-        for (int level = Height - 1; level >= 0; level--) { MakeWritable(_path[level]); }
+        for (Node? node = leaf; node is not null && !node.IsDirty; node = node.Parent) { MakeWritable(node); }
     }
 
     private unsafe void MakeWritable(Node node)
@@ -416,6 +491,7 @@ internal sealed class Tree
 
     private Span<byte> SplitAndInsert(int index, TreeKey key, int valueBytes)
     {
+        _foundCount = 0;
         Node left = _path[0];
         Node right = NewNode(0);
         // Ascending keys (a growing file, new inodes) fill nodes completely; otherwise both halves get the same share.
@@ -487,6 +563,7 @@ internal sealed class Tree
     /// <summary>After a removal: takes an empty leaf out, joins a small one with a resident neighbour, lowers the tree.</summary>
     private void Shrink()
     {
+        _foundCount = 0;
         Node node = _path[0];
         for (int level = 1; level < Height && node.Page.Count == 0; level++)
         {
@@ -496,7 +573,7 @@ internal sealed class Tree
             Kill(node);
             node = parent;
         }
-        if (node.Level == 0 && node.Page.UsedBytes < NodePage.CapacityBytes / 4) { JoinNeighbour(); }
+        if (node.Level == 0 && IsSmall(node)) { JoinNeighbour(); }
         if (Root.Level > 0 && Root.Page.Count == 0)
         {
             // Everything is gone: the root becomes an empty leaf.
@@ -512,6 +589,8 @@ internal sealed class Tree
             Height--;
         }
     }
+
+    private static bool IsSmall(Node leaf) => leaf.Page.UsedBytes < NodePage.CapacityBytes / 4;
 
     private void JoinNeighbour()
     {
@@ -552,6 +631,14 @@ internal sealed class Tree
         }
         node.Parent = null;
         _cache.Remove(node);
+    }
+
+    /// <summary>A key under which leaf, and where in it; -1: nobody has looked yet.</summary>
+    private struct FoundKey
+    {
+        public TreeKey Key;
+        public Node Leaf;
+        public int Index;
     }
 }
 
