@@ -1,5 +1,5 @@
 using System.Buffers.Binary;
-using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 
@@ -55,6 +55,8 @@ internal sealed class Tree
     private int _missingLevel;
     private KeyBounds _missingBounds;
     private ulong _freezeRound;
+    private ulong _freezeEpoch;
+    private int _sealed;
     private ulong _touchRound;
 
     /// <summary>Where the open transaction found its keys, the latest ones: it asks for the same few again and again (what is there, what becomes of it, apply).</summary>
@@ -83,7 +85,7 @@ internal sealed class Tree
         if (height is < 1 or > MaxStoredHeight) { return Errno.EIO; }
         Errno read = await ReadNodeAsync(root, height - 1, default, isRoot: true);
         if (read != Errno.None) { return read; }
-        _dirty.Clear();
+        ClearDirty();
         _cache.Remove(Root);
         _loaded.Remove(root.Address, out Node? node);
         Root = node!;
@@ -212,45 +214,53 @@ internal sealed class Tree
     /// <summary>Loads the node that the last NotResident was about.</summary>
     public IoTask<Errno> LoadMissingAsync() => ReadNodeAsync(_missing, _missingLevel, _missingBounds);
 
-    /// <summary>Gives every dirty node a new address and its checksum, and hands their pages to the caller to write. Changes after this clone.</summary>
-    public unsafe NodePointer Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
+    /// <summary>Gives every dirty node a new address and lists them, children first. Changes after this clone; <see cref="Seal"/> makes the pages fit to be written.</summary>
+    public unsafe void Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
     {
         _freezeRound++;
-        _dirty.Sort(static (a, b) => a.Level - b.Level);
-        foreach (Node node in _dirty)
+        _freezeEpoch = epoch;
+        _sealed = 0;
+        // Stays when nothing is dirty; else the root is the last one that is sealed.
+        FrozenRoot = new NodePointer(Root.Address, Root.Page.BirthEpoch, Root.Page.Crc);
+        for (int level = 0; level < Height; level++)
         {
-            node.IsDirty = false;
-            if (node.IsDead) { continue; }
-            NodePage page = node.Page;
-            if (node.Level > 0)
+            foreach (Node node in _dirty)
             {
-                for (int i = 0; i < page.Count; i++)
-                {
-                    if (node.Children![i] is { } child && child.FreezeRound == _freezeRound)
-                    {
-                        new NodePointer(child.Address, child.Page.BirthEpoch, child.Page.Crc).Write(page.ValueAt(i));
-                    }
-                }
+                if (node.Level == level && !node.IsDead) { Freeze(node, space, frozen); }
             }
-            node.Address = space.Allocate();
-            node.FreezeRound = _freezeRound;
-            page.Address = node.Address;
-            page.BirthEpoch = epoch;
-            page.Seal();
-            node.IsFrozen = true;
-            frozen.Add(new FrozenNode(node, (nint)node.Bytes));
         }
-        _dirty.Clear();
-        return new NodePointer(Root.Address, Root.Page.BirthEpoch, Root.Page.Crc);
+        foreach (Node node in _dirty) { node.IsDirty = false; }
+        ClearDirty();
+    }
+
+    /// <summary>Which root the frozen nodes have. Known when all are sealed.</summary>
+    public NodePointer FrozenRoot { get; private set; }
+
+    /// <summary>Completes the page of a frozen node, in the order of the list, and enters its place and checksum into its parent's page. Just before it is written: one way
+    /// through the caches for both, and the freeze takes no time for it.</summary>
+    public unsafe void Seal(List<FrozenNode> frozen, int index)
+    {
+        Invariant.That(index == _sealed, "children are sealed before their parents");
+        _sealed++;
+        FrozenNode entry = frozen[index];
+        var page = new NodePage((byte*)entry.Page) { Address = entry.Address, BirthEpoch = _freezeEpoch };
+        var pointer = new NodePointer(entry.Address, _freezeEpoch, page.Seal());
+        if (entry.ParentPage == 0) { FrozenRoot = pointer; }
+        else { pointer.Write(new NodePage((byte*)entry.ParentPage).ValueAt(entry.Slot)); }
     }
 
     /// <summary>The pages are written (or will never be): nodes that did not change meanwhile are clean, the others have their own page.</summary>
     public unsafe void Thaw(List<FrozenNode> frozen)
     {
+        // After an error: what is clean from now on must have its own checksum, or an old node could be read in its place.
+        while (_sealed < frozen.Count) { Seal(frozen, _sealed); }
         foreach (FrozenNode entry in frozen)
         {
-            if (entry.Node.Bytes == (byte*)entry.Page && !entry.Node.IsDead) { entry.Node.IsFrozen = false; }
-            else { _cache.ReturnPage((byte*)entry.Page); }
+            Node node = entry.Node;
+            if (node.Bytes != (byte*)entry.Page || node.IsDead) { _cache.ReturnPage((byte*)entry.Page); continue; }
+            node.IsFrozen = false;
+            // A parent that changed since the freeze has a page of its own, made perhaps before this one was sealed.
+            if (node.Parent is { } parent && parent.Bytes != (byte*)entry.ParentPage) { EnterPlace(parent, node, entry.Slot); }
         }
         // Only now can what was created be evicted: without this a volume that is only written to would never let go of a node.
         _cache.Trim();
@@ -266,6 +276,7 @@ internal sealed class Tree
     /// <summary>Returns all memory; the tree is not used any more.</summary>
     public void Close()
     {
+        ClearDirty();
         foreach (Node node in _loaded.Values) { _cache.Remove(node); }
         _loaded.Clear();
         Discard(Root);
@@ -300,6 +311,30 @@ internal sealed class Tree
         }
         node.Pins--;
         return result;
+    }
+
+    private unsafe void Freeze(Node node, NodeSpace space, List<FrozenNode> frozen)
+    {
+        for (int i = 0; node.Level > 0 && i < node.Page.Count; i++)
+        {
+            if (node.Children![i] is { } child && child.FreezeRound == _freezeRound)
+            {
+                ref FrozenNode below = ref CollectionsMarshal.AsSpan(frozen)[child.FrozenIndex];
+                below = below with { ParentPage = (nint)node.Bytes, Slot = i };
+            }
+        }
+        node.Address = space.Allocate();
+        node.FreezeRound = _freezeRound;
+        node.FrozenIndex = frozen.Count;
+        node.IsFrozen = true;
+        frozen.Add(new FrozenNode(node, (nint)node.Bytes, node.Address));
+    }
+
+    private static void EnterPlace(Node parent, Node child, int slotAtFreeze)
+    {
+        Invariant.That(parent.IsDirty, "a parent whose page is not the frozen one has changed");
+        int slot = slotAtFreeze < parent.Page.Count && parent.Children![slotAtFreeze] == child ? slotAtFreeze : Array.IndexOf(parent.Children!, child, 0, parent.Page.Count);
+        new NodePointer(child.Address, child.Page.BirthEpoch, child.Page.Crc).Write(parent.Page.ValueAt(slot));
     }
 
     private Errno Descend(TreeKey key)
@@ -462,8 +497,7 @@ internal sealed class Tree
     {
         var node = new Node(_cache.RentPage(), level);
         node.Page.Initialize(level, _volumeId);
-        node.IsDirty = true;
-        _dirty.Add(node);
+        SetDirty(node);
         _cache.Add(node);
         return node;
     }
@@ -473,11 +507,23 @@ internal sealed class Tree
         for (Node? node = leaf; node is not null && !node.IsDirty; node = node.Parent) { MakeWritable(node); }
     }
 
+    private void ClearDirty()
+    {
+        _cache.DirtyCount -= _dirty.Count;
+        _dirty.Clear();
+    }
+
+    private void SetDirty(Node node)
+    {
+        node.IsDirty = true;
+        _dirty.Add(node);
+        _cache.DirtyCount++;
+    }
+
     private unsafe void MakeWritable(Node node)
     {
         if (node.IsDirty) { return; }
-        node.IsDirty = true;
-        _dirty.Add(node);
+        SetDirty(node);
         if (node.Address != 0) { _obsolete.Add(node.Address); }
         node.Address = 0;
         if (node.IsFrozen)
@@ -642,10 +688,8 @@ internal sealed class Tree
     }
 }
 
-/// <summary>A node's page as it was at the freeze.</summary>
-internal readonly record struct FrozenNode(Node Node, nint Page)
+/// <summary>A node's page as it was at the freeze, and where in its parent's page (0: the root has none) its place is entered.</summary>
+internal readonly record struct FrozenNode(Node Node, nint Page, ulong Address, nint ParentPage = 0, int Slot = 0)
 {
     public IoVec Vec => new((nuint)Page, NodePage.Bytes);
-
-    public unsafe ulong Address => new NodePage((byte*)Page).Address;
 }
