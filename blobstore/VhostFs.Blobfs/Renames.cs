@@ -65,7 +65,8 @@ internal sealed class Renames(BlobfsState state, Names names, Creation creation,
         ends = default;
         Errno found = tx.TryGetLiveDirectory(change.Parent, out InodeRecord sourceDirectory);
         if (found != Errno.None) { return found; }
-        found = tx.TryGetLiveDirectory(change.NewParent, out InodeRecord targetDirectory);
+        InodeRecord targetDirectory = sourceDirectory;
+        if (change.NewParent != change.Parent) { found = tx.TryGetLiveDirectory(change.NewParent, out targetDirectory); }
         if (found != Errno.None) { return found; }
         found = state.Entries.TryFind(tx, change.Parent, change.Name.Span, out ulong source, out _);
         if (found != Errno.None) { return found; }

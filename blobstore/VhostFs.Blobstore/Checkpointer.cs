@@ -84,7 +84,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
         long inodeCount = Math.Max(volume.InodeCount, 0); // a hostile header may have counted less than there were
         ulong generation = volume.Header.Generation + 1;
         volume.Overlay.CopyTo(_images);
-        NodePointer root = volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
+        volume.Tree.Freeze(volume.Nodes, volume.Header.SnapshotEpoch, _frozen);
         int height = volume.Tree.Height;
         volume.Tree.TakeObsolete(_obsolete);
         _usedAtFreeze = volume.Log.UsedBlocks;
@@ -116,7 +116,7 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
             Flags = (volume.Header.Flags & (VolumeFlags.DataChecksums | VolumeFlags.CountsInodes)) | flags,
             Generation = generation,
             LogEpoch = volume.Log.Epoch,
-            Root = root,
+            Root = volume.Tree.FrozenRoot,
             Height = height,
             CheckpointLsn = checkpointLsn,
             Tail = tail,
@@ -153,7 +153,11 @@ internal sealed class Checkpointer(Volume volume, Pool pool)
 
     private async IoTask<Errno> WriteNodesAsync()
     {
-        for (int i = 0; i < _frozen.Count; i++) { await AddAsync(_frozen[i].Address, _frozen[i].Vec); }
+        for (int i = 0; i < _frozen.Count; i++)
+        {
+            volume.Tree.Seal(_frozen, i);
+            await AddAsync(_frozen[i].Address, _frozen[i].Vec);
+        }
         return await FinishAsync();
     }
 

@@ -46,6 +46,9 @@ internal sealed unsafe class Node
     /// <summary>Which freeze gave this node its address.</summary>
     public ulong FreezeRound { get; set; }
 
+    /// <summary>Where it is in the list of that freeze.</summary>
+    public int FrozenIndex { get; set; }
+
     /// <summary>Which transaction touched it last.</summary>
     public ulong TouchRound { get; set; }
 

@@ -31,6 +31,12 @@ public sealed unsafe class NodeCache(long budgetBytes)
 
     public int NodeCount => _nodes.Count;
 
+    /// <summary>Dirty nodes of all trees: memory that only their checkpoints can give back.</summary>
+    internal int DirtyCount { get; set; }
+
+    /// <summary>How many of them there should be at most: a quarter of the budget, as a checkpoint under way may hold as many, and reading needs the rest.</summary>
+    internal int DirtyLimit => (int)(BudgetBytes / 4 / NodePage.Bytes);
+
     internal byte* RentPage()
     {
         UsedBytes += NodePage.Bytes;

@@ -207,6 +207,7 @@ public sealed class Transaction
     private void Close()
     {
         _isOpen = false;
+        _volume.Tree.EndTouches();
         _staged.Clear();
         _changes.Clear();
         _freed.Clear();

@@ -1,5 +1,5 @@
 using System.Buffers.Binary;
-using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using VhostFs.Linux;
 using VhostFs.Reactor;
 
@@ -55,7 +55,15 @@ internal sealed class Tree
     private int _missingLevel;
     private KeyBounds _missingBounds;
     private ulong _freezeRound;
+    private ulong _freezeEpoch;
+    private int _sealed;
     private ulong _touchRound;
+
+    /// <summary>Where the open transaction found its keys, the latest ones: it asks for the same few again and again (what is there, what becomes of it, apply).</summary>
+    private readonly FoundKey[] _found = new FoundKey[8];
+    private int _foundCount;
+    private int _nextFound;
+    private bool _isRemembering;
 
     public Tree(ulong volumeId, NodeCache cache, NodeReader reader)
     {
@@ -77,7 +85,7 @@ internal sealed class Tree
         if (height is < 1 or > MaxStoredHeight) { return Errno.EIO; }
         Errno read = await ReadNodeAsync(root, height - 1, default, isRoot: true);
         if (read != Errno.None) { return read; }
-        _dirty.Clear();
+        ClearDirty();
         _cache.Remove(Root);
         _loaded.Remove(root.Address, out Node? node);
         Root = node!;
@@ -88,11 +96,10 @@ internal sealed class Tree
     public Errno TryGet(TreeKey key, out ReadOnlySpan<byte> value)
     {
         value = default;
-        Errno found = Descend(key);
+        Errno found = Locate(key, out Node? leaf, out int index, out bool isThere);
         if (found != Errno.None) { return found; }
-        NodePage leaf = _path[0].Page;
-        if (!leaf.Find(key, out int index)) { return Errno.ENOENT; }
-        value = leaf.ValueAt(index);
+        if (!isThere) { return Errno.ENOENT; }
+        value = leaf!.Page.ValueAt(index);
         return Errno.None;
     }
 
@@ -120,115 +127,140 @@ internal sealed class Tree
     /// <summary>Makes sure that a later change of this key cannot miss a node.</summary>
     public Errno Touch(TreeKey key)
     {
-        Errno found = Descend(key);
-        if (found == Errno.None) { CountPath(); }
-        return found;
+        Node leaf;
+        int place = Remembered(key);
+        if (place >= 0) { leaf = _found[place].Leaf; }
+        else
+        {
+            Errno found = Descend(key);
+            if (found != Errno.None) { return found; }
+            leaf = _path[0];
+            Remember(key, leaf, -1);
+        }
+        // The ancestors of a dirty node are dirty, and those of a touched one are counted.
+        for (Node? node = leaf; node is not null && !node.IsDirty && node.TouchRound != _touchRound; node = node.Parent)
+        {
+            node.TouchRound = _touchRound;
+            TouchedCount++;
+        }
+        return Errno.None;
     }
 
     /// <summary>Nodes that the keys touched since <see cref="BeginTouches"/> would make dirty.</summary>
     public int TouchedCount { get; private set; }
 
+    /// <summary>A transaction begins: until <see cref="EndTouches"/> nothing is awaited, so no node goes, and a leaf that was found stays found while the tree keeps its shape.</summary>
     public void BeginTouches()
     {
         TouchedCount = 0;
         _touchRound++;
+        _foundCount = 0;
+        _isRemembering = true;
     }
 
-    /// <summary>Counts the nodes of the path found last as touched.</summary>
-    public void CountPath()
+    public void EndTouches()
     {
-        for (int level = 0; level < Height; level++)
-        {
-            Node node = _path[level];
-            if (node.IsDirty || node.TouchRound == _touchRound) { continue; }
-            node.TouchRound = _touchRound;
-            TouchedCount++;
-        }
+        _foundCount = 0;
+        _isRemembering = false;
     }
 
     /// <summary>Inserts or replaces. The path was touched.</summary>
     public bool Put(TreeKey key, ReadOnlySpan<byte> value)
     {
         Invariant.That(value.Length <= MaxValueBytes);
-        DescendTouched(key);
-        MakePathWritable();
-        NodePage leaf = _path[0].Page;
+        Node node = LocateTouched(key, out int index, out bool isThere);
+        MakePathWritable(node);
+        NodePage leaf = node.Page;
         Span<byte> room;
-        bool isNew = !leaf.Find(key, out int index);
-        if (!isNew)
+        if (isThere)
         {
             if (leaf.TryResize(index, value.Length, out room)) { value.CopyTo(room); return false; }
             leaf.Remove(index);
         }
-        if (!leaf.TryInsert(index, key, value.Length, out room)) { room = SplitAndInsert(index, key, value.Length); }
+        if (!leaf.TryInsert(index, key, value.Length, out room))
+        {
+            DescendTouched(key);
+            room = SplitAndInsert(index, key, value.Length);
+        }
         value.CopyTo(room);
-        return isNew;
+        return !isThere;
     }
 
     /// <summary>Overwrites bytes inside an existing value; false when there is no such value. The path was touched.</summary>
     public bool Patch(TreeKey key, int offset, ReadOnlySpan<byte> bytes)
     {
-        DescendTouched(key);
-        NodePage leaf = _path[0].Page;
-        if (!leaf.Find(key, out int index) || offset + bytes.Length > leaf.ValueAt(index).Length) { return false; }
-        MakePathWritable();
-        bytes.CopyTo(_path[0].Page.ValueAt(index)[offset..]);
+        Node leaf = LocateTouched(key, out int index, out bool isThere);
+        if (!isThere || offset + bytes.Length > leaf.Page.ValueAt(index).Length) { return false; }
+        MakePathWritable(leaf);
+        bytes.CopyTo(leaf.Page.ValueAt(index)[offset..]);
         return true;
     }
 
     /// <summary>Removes; false when there is no such key. The path was touched.</summary>
     public bool Delete(TreeKey key)
     {
-        DescendTouched(key);
-        if (!_path[0].Page.Find(key, out int index)) { return false; }
-        MakePathWritable();
-        _path[0].Page.Remove(index);
-        if (Height > 1) { Shrink(); }
+        Node leaf = LocateTouched(key, out int index, out bool isThere);
+        if (!isThere) { return false; }
+        MakePathWritable(leaf);
+        leaf.Page.Remove(index);
+        if (Height > 1 && (IsSmall(leaf) || Root.Page.Count == 1))
+        {
+            DescendTouched(key);
+            Shrink();
+        }
         return true;
     }
 
     /// <summary>Loads the node that the last NotResident was about.</summary>
     public IoTask<Errno> LoadMissingAsync() => ReadNodeAsync(_missing, _missingLevel, _missingBounds);
 
-    /// <summary>Gives every dirty node a new address and its checksum, and hands their pages to the caller to write. Changes after this clone.</summary>
-    public unsafe NodePointer Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
+    /// <summary>Gives every dirty node a new address and lists them, children first. Changes after this clone; <see cref="Seal"/> makes the pages fit to be written.</summary>
+    public unsafe void Freeze(NodeSpace space, ulong epoch, List<FrozenNode> frozen)
     {
         _freezeRound++;
-        _dirty.Sort(static (a, b) => a.Level - b.Level);
-        foreach (Node node in _dirty)
+        _freezeEpoch = epoch;
+        _sealed = 0;
+        // Stays when nothing is dirty; else the root is the last one that is sealed.
+        FrozenRoot = new NodePointer(Root.Address, Root.Page.BirthEpoch, Root.Page.Crc);
+        for (int level = 0; level < Height; level++)
         {
-            node.IsDirty = false;
-            if (node.IsDead) { continue; }
-            NodePage page = node.Page;
-            if (node.Level > 0)
+            foreach (Node node in _dirty)
             {
-                for (int i = 0; i < page.Count; i++)
-                {
-                    if (node.Children![i] is { } child && child.FreezeRound == _freezeRound)
-                    {
-                        new NodePointer(child.Address, child.Page.BirthEpoch, child.Page.Crc).Write(page.ValueAt(i));
-                    }
-                }
+                if (node.Level == level && !node.IsDead) { Freeze(node, space, frozen); }
             }
-            node.Address = space.Allocate();
-            node.FreezeRound = _freezeRound;
-            page.Address = node.Address;
-            page.BirthEpoch = epoch;
-            page.Seal();
-            node.IsFrozen = true;
-            frozen.Add(new FrozenNode(node, (nint)node.Bytes));
         }
-        _dirty.Clear();
-        return new NodePointer(Root.Address, Root.Page.BirthEpoch, Root.Page.Crc);
+        foreach (Node node in _dirty) { node.IsDirty = false; }
+        ClearDirty();
+    }
+
+    /// <summary>Which root the frozen nodes have. Known when all are sealed.</summary>
+    public NodePointer FrozenRoot { get; private set; }
+
+    /// <summary>Completes the page of a frozen node, in the order of the list, and enters its place and checksum into its parent's page. Just before it is written: one way
+    /// through the caches for both, and the freeze takes no time for it.</summary>
+    public unsafe void Seal(List<FrozenNode> frozen, int index)
+    {
+        Invariant.That(index == _sealed, "children are sealed before their parents");
+        _sealed++;
+        FrozenNode entry = frozen[index];
+        var page = new NodePage((byte*)entry.Page) { Address = entry.Address, BirthEpoch = _freezeEpoch };
+        var pointer = new NodePointer(entry.Address, _freezeEpoch, page.Seal());
+        if (entry.ParentPage == 0) { FrozenRoot = pointer; }
+        else { pointer.Write(new NodePage((byte*)entry.ParentPage).ValueAt(entry.Slot)); }
     }
 
     /// <summary>The pages are written (or will never be): nodes that did not change meanwhile are clean, the others have their own page.</summary>
     public unsafe void Thaw(List<FrozenNode> frozen)
     {
+        // After an error: what is clean from now on must have its own checksum, or an old node could be read in its place.
+        while (_sealed < frozen.Count) { Seal(frozen, _sealed); }
         foreach (FrozenNode entry in frozen)
         {
-            if (entry.Node.Bytes == (byte*)entry.Page && !entry.Node.IsDead) { entry.Node.IsFrozen = false; }
-            else { _cache.ReturnPage((byte*)entry.Page); }
+            Node node = entry.Node;
+            if (node.Bytes != (byte*)entry.Page || node.IsDead) { _cache.ReturnPage((byte*)entry.Page); continue; }
+            node.IsFrozen = false;
+            // A parent that changed since the freeze has a page of its own, made perhaps before this one was sealed.
+            if (node.Parent is { } parent && parent.Bytes != (byte*)entry.ParentPage) { EnterPlace(parent, node, entry.Slot); }
         }
         // Only now can what was created be evicted: without this a volume that is only written to would never let go of a node.
         _cache.Trim();
@@ -244,6 +276,7 @@ internal sealed class Tree
     /// <summary>Returns all memory; the tree is not used any more.</summary>
     public void Close()
     {
+        ClearDirty();
         foreach (Node node in _loaded.Values) { _cache.Remove(node); }
         _loaded.Clear();
         Discard(Root);
@@ -280,6 +313,30 @@ internal sealed class Tree
         return result;
     }
 
+    private unsafe void Freeze(Node node, NodeSpace space, List<FrozenNode> frozen)
+    {
+        for (int i = 0; node.Level > 0 && i < node.Page.Count; i++)
+        {
+            if (node.Children![i] is { } child && child.FreezeRound == _freezeRound)
+            {
+                ref FrozenNode below = ref CollectionsMarshal.AsSpan(frozen)[child.FrozenIndex];
+                below = below with { ParentPage = (nint)node.Bytes, Slot = i };
+            }
+        }
+        node.Address = space.Allocate();
+        node.FreezeRound = _freezeRound;
+        node.FrozenIndex = frozen.Count;
+        node.IsFrozen = true;
+        frozen.Add(new FrozenNode(node, (nint)node.Bytes, node.Address));
+    }
+
+    private static void EnterPlace(Node parent, Node child, int slotAtFreeze)
+    {
+        Invariant.That(parent.IsDirty, "a parent whose page is not the frozen one has changed");
+        int slot = slotAtFreeze < parent.Page.Count && parent.Children![slotAtFreeze] == child ? slotAtFreeze : Array.IndexOf(parent.Children!, child, 0, parent.Page.Count);
+        new NodePointer(child.Address, child.Page.BirthEpoch, child.Page.Crc).Write(parent.Page.ValueAt(slot));
+    }
+
     private Errno Descend(TreeKey key)
     {
         Node node = Root;
@@ -296,6 +353,59 @@ internal sealed class Tree
         node.IsReferenced = true;
         _path[0] = node;
         return Errno.None;
+    }
+
+    /// <summary>The leaf under which a key belongs, and where in it the key is, or would be.</summary>
+    private Errno Locate(TreeKey key, out Node? leaf, out int index, out bool isThere)
+    {
+        int place = Remembered(key);
+        if (place >= 0)
+        {
+            // What the transaction has applied since may have moved the key within its leaf.
+            leaf = _found[place].Leaf;
+            index = _found[place].Index;
+            isThere = index >= 0 && index < leaf.Page.Count && leaf.Page.KeyAt(index) == key;
+            if (isThere) { return Errno.None; }
+            isThere = leaf.Page.Find(key, out index);
+            _found[place].Index = index;
+            return Errno.None;
+        }
+        Errno found = Descend(key);
+        if (found != Errno.None)
+        {
+            leaf = null;
+            index = -1;
+            isThere = false;
+            return found;
+        }
+        leaf = _path[0];
+        isThere = leaf.Page.Find(key, out index);
+        Remember(key, leaf, index);
+        return Errno.None;
+    }
+
+    private Node LocateTouched(TreeKey key, out int index, out bool isThere)
+    {
+        Errno found = Locate(key, out Node? leaf, out index, out isThere);
+        Invariant.That(found == Errno.None, "a change's path is resident");
+        return leaf!;
+    }
+
+    private int Remembered(TreeKey key)
+    {
+        for (int i = 0; i < _foundCount; i++)
+        {
+            if (_found[i].Key == key) { return i; }
+        }
+        return -1;
+    }
+
+    private void Remember(TreeKey key, Node leaf, int index)
+    {
+        if (!_isRemembering) { return; }
+        if (_foundCount < _found.Length) { _nextFound = _foundCount++; }
+        else { _nextFound = (_nextFound + 1) % _found.Length; }
+        _found[_nextFound] = new FoundKey { Key = key, Leaf = leaf, Index = index };
     }
 
     private void DescendTouched(TreeKey key)
@@ -387,22 +497,33 @@ internal sealed class Tree
     {
         var node = new Node(_cache.RentPage(), level);
         node.Page.Initialize(level, _volumeId);
-        node.IsDirty = true;
-        _dirty.Add(node);
+        SetDirty(node);
         _cache.Add(node);
         return node;
     }
 
-    private void MakePathWritable()
+    private void MakePathWritable(Node leaf)
     {
-        for (int level = Height - 1; level >= 0; level--) { MakeWritable(_path[level]); }
+        for (Node? node = leaf; node is not null && !node.IsDirty; node = node.Parent) { MakeWritable(node); }
+    }
+
+    private void ClearDirty()
+    {
+        _cache.DirtyCount -= _dirty.Count;
+        _dirty.Clear();
+    }
+
+    private void SetDirty(Node node)
+    {
+        node.IsDirty = true;
+        _dirty.Add(node);
+        _cache.DirtyCount++;
     }
 
     private unsafe void MakeWritable(Node node)
     {
         if (node.IsDirty) { return; }
-        node.IsDirty = true;
-        _dirty.Add(node);
+        SetDirty(node);
         if (node.Address != 0) { _obsolete.Add(node.Address); }
         node.Address = 0;
         if (node.IsFrozen)
@@ -416,6 +537,7 @@ internal sealed class Tree
 
     private Span<byte> SplitAndInsert(int index, TreeKey key, int valueBytes)
     {
+        _foundCount = 0;
         Node left = _path[0];
         Node right = NewNode(0);
         // Ascending keys (a growing file, new inodes) fill nodes completely; otherwise both halves get the same share.
@@ -487,6 +609,7 @@ internal sealed class Tree
     /// <summary>After a removal: takes an empty leaf out, joins a small one with a resident neighbour, lowers the tree.</summary>
     private void Shrink()
     {
+        _foundCount = 0;
         Node node = _path[0];
         for (int level = 1; level < Height && node.Page.Count == 0; level++)
         {
@@ -496,7 +619,7 @@ internal sealed class Tree
             Kill(node);
             node = parent;
         }
-        if (node.Level == 0 && node.Page.UsedBytes < NodePage.CapacityBytes / 4) { JoinNeighbour(); }
+        if (node.Level == 0 && IsSmall(node)) { JoinNeighbour(); }
         if (Root.Level > 0 && Root.Page.Count == 0)
         {
             // Everything is gone: the root becomes an empty leaf.
@@ -512,6 +635,8 @@ internal sealed class Tree
             Height--;
         }
     }
+
+    private static bool IsSmall(Node leaf) => leaf.Page.UsedBytes < NodePage.CapacityBytes / 4;
 
     private void JoinNeighbour()
     {
@@ -553,12 +678,18 @@ internal sealed class Tree
         node.Parent = null;
         _cache.Remove(node);
     }
+
+    /// <summary>A key under which leaf, and where in it; -1: nobody has looked yet.</summary>
+    private struct FoundKey
+    {
+        public TreeKey Key;
+        public Node Leaf;
+        public int Index;
+    }
 }
 
-/// <summary>A node's page as it was at the freeze.</summary>
-internal readonly record struct FrozenNode(Node Node, nint Page)
+/// <summary>A node's page as it was at the freeze, and where in its parent's page (0: the root has none) its place is entered.</summary>
+internal readonly record struct FrozenNode(Node Node, nint Page, ulong Address, nint ParentPage = 0, int Slot = 0)
 {
     public IoVec Vec => new((nuint)Page, NodePage.Bytes);
-
-    public unsafe ulong Address => new NodePage((byte*)Page).Address;
 }

@@ -102,11 +102,12 @@ public sealed class TreeTests : VolumeFixture
             changeMeanwhile[key] = [(byte)i];
         }
         using var list = new IoVecList();
-        foreach (FrozenNode node in _frozen)
+        for (int i = 0; i < _frozen.Count; i++)
         {
+            tree.Seal(_frozen, i);
             list.Clear();
-            list.Add(node.Vec);
-            Assert.False((await Disk.WriteAsync((long)node.Address * BlobData.BlockBytes, list.View())).IsError);
+            list.Add(_frozen[i].Vec);
+            Assert.False((await Disk.WriteAsync((long)_frozen[i].Address * BlobData.BlockBytes, list.View())).IsError);
         }
         tree.Thaw(_frozen);
         _frozen.Clear();

@@ -18,7 +18,7 @@ public static class EngineMutations
         new("images not written in place", "Blobstore/Checkpointer.cs", "if (result == Errno.None) { result = await WriteImagesAsync(); }", ""),
         new("header before its records are logged", "Blobstore/Checkpointer.cs", "Errno result = await volume.WrittenAsync(checkpointLsn);", "Errno result = Errno.None;"),
         new("header names a later LSN than its tree", "Blobstore/Checkpointer.cs", "CheckpointLsn = checkpointLsn,", "CheckpointLsn = volume.Log.LastLsn,"),
-        new("header names the old root", "Blobstore/Checkpointer.cs", "Root = root,", "Root = volume.Header.Root,"),
+        new("header names the old root", "Blobstore/Checkpointer.cs", "Root = volume.Tree.FrozenRoot,", "Root = volume.Header.Root,"),
         new("both headers in the same slots", "Blobstore/Checkpointer.cs", "ulong generation = volume.Header.Generation + 1;", "ulong generation = volume.Header.Generation + 2;"),
         new("checkpoint's flush covers what was logged after it began", "Blobstore/Checkpointer.cs",
             "ulong covered = volume.Log.WrittenLsn;\n        Errno flushed = await pool.Flusher.FlushAsync();",
@@ -81,11 +81,12 @@ public static class EngineMutations
         new("next inode number of the log not taken up", "Blobstore/LogScan.cs", "        NextInode = Math.Max(NextInode, batch.NextInode);\n", "", "files: roomy", "files: slow flushes"),
 
         // ---- nodes
-        new("slots of the durable tree used again at once", "Blobstore/Checkpointer.cs", "        NodePointer root = volume.Tree.Freeze(",
-            "        volume.Tree.TakeObsolete(_obsolete); foreach (ulong old in _obsolete) { volume.Nodes.Free(old); } _obsolete.Clear();\n        NodePointer root = volume.Tree.Freeze(", "small cache"),
+        new("slots of the durable tree used again at once", "Blobstore/Checkpointer.cs", "        volume.Tree.Freeze(",
+            "        volume.Tree.TakeObsolete(_obsolete); foreach (ulong old in _obsolete) { volume.Nodes.Free(old); } _obsolete.Clear();\n        volume.Tree.Freeze(", "small cache"),
         new("join loses the right node", "Blobstore/Tree.cs", "            right.Page.MoveTail(0, left.Page);\n            parent", "            parent", "small cache"),
         new("join takes the wrong node out of its parent", "Blobstore/Tree.cs", "            parent.Page.Remove(leftIndex + 1);\n", "            parent.Page.Remove(leftIndex);\n", "small cache"),
         new("first child's new place not entered", "Blobstore/Tree.cs", "child.FreezeRound == _freezeRound)", "child.FreezeRound == _freezeRound && i > 0)", "small cache"),
+        new("parent that changed during a checkpoint does not hear of its child's new place", "Blobstore/Tree.cs", "parent.Bytes != (byte*)entry.ParentPage)", "parent.Bytes != (byte*)entry.ParentPage && parent.Level > 20)", "slow flushes", "small cache"),
         new("node changed while a checkpoint writes it", "Blobstore/Tree.cs", "        if (node.IsFrozen)\n        {\n            byte* copy", "        if (node.IsFrozen && node.Level > 0)\n        {\n            byte* copy", "slow flushes", "small cache"),
         new("changed nodes evicted", "Blobstore/NodeCache.cs", "node.Parent is null || node.IsDirty || ", "node.Parent is null || ", "small cache"),
 
