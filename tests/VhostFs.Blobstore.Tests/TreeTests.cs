@@ -88,6 +88,37 @@ public sealed class TreeTests : VolumeFixture
         });
     }
 
+    [Fact]
+    public void What_a_checkpoint_failed_to_write_is_never_read_as_it_was_before()
+    {
+        Run(async () =>
+        {
+            var space = new NodeSpace();
+            space.AddArea(NodePage.Blocks, 4000);
+            Tree tree = NewTree(new NodeCache(4 * NodePage.Bytes), space);
+            for (ulong i = 0; i < 8000; i++)
+            {
+                while (tree.Touch(new TreeKey(i, 0)) == Residency.NotResident) { Assert.Equal(Errno.None, await tree.LoadMissingAsync()); }
+                tree.Put(new TreeKey(i, 0), new byte[500]);
+                if (i % 500 == 499) { await CheckpointAsync(tree, space, null, new Random(1)); }
+            }
+            var changed = new TreeKey(0, 0);
+            while (tree.Touch(changed) == Residency.NotResident) { Assert.Equal(Errno.None, await tree.LoadMissingAsync()); }
+            tree.Put(changed, [1]);
+            tree.Freeze(space, 2, _frozen);
+            tree.Thaw(_frozen); // nothing was sealed, nothing was written
+            _frozen.Clear();
+            // Reading all others pushes the changed leaf out of the cache.
+            for (ulong i = 7999; i > 100; i--)
+            {
+                while (tree.TryGet(new TreeKey(i, 0), out _) == Residency.NotResident) { Assert.Equal(Errno.None, await tree.LoadMissingAsync()); }
+            }
+            Assert.Equal(Residency.NotResident, tree.TryGet(changed, out _));
+            Assert.Equal(Errno.EIO, await tree.LoadMissingAsync());
+            return 0;
+        });
+    }
+
     private Tree NewTree(NodeCache cache, NodeSpace space) => new(VolumeId, cache, new NodeReader(Disk, VolumeId, space.Owns, Reports.Add));
 
     private async IoTask<int> CheckpointAsync(Tree tree, NodeSpace space, SortedDictionary<TreeKey, byte[]>? changeMeanwhile, Random random)
