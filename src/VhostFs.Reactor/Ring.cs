@@ -19,6 +19,11 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
     /// and both then wait for each other by turns. A call for each four brought a disk a fifth more reads at depths 16 and 32, for at most half a microsecond of processor time each.
     /// A read waits for no others as long as fewer than these are under way: the device has little to do.</summary>
     private const int MaxHeldBack = 4;
+
+    /// <summary>Reads from this size on wait for no others at all: a call costs little beside what they carry, and of more than two in one call the kernel makes one
+    /// request of those that are neighbours on the device. A disk then works on half as many at once, and answers all of such a request when the last of it is there.
+    /// For writes it brought nothing.</summary>
+    private const int LargeBytes = 64 * 1024;
     private const ulong WatchMark = 1UL << 63;
     private const ulong IgnoredUserData = ulong.MaxValue;
     private const ulong WakeUserData = ulong.MaxValue - 1;
@@ -434,7 +439,7 @@ public sealed unsafe class Ring : IReactorDriver, IDescriptorEvents
         *sqe = operation.Sqe;
         sqe->UserData = UserData(slot);
         if (operation.Sqe.Opcode == SqeOpcode.IORING_OP_URING_CMD) { *(ulong*)(sqe + 1) = operation.CommandTail; }
-        int held = operation.IsDeviceRead && _transferCount <= MaxHeldBack ? 1 : MaxHeldBack;
+        int held = operation.IsDeviceRead && (_transferCount <= MaxHeldBack || operation.HasBytes(LargeBytes)) ? 1 : MaxHeldBack;
         if (_localTail - Volatile.Read(ref *_sqHead) >= held && _owner is not null) { EnterNow(PublishTail(), 0); }
         return true;
     }

@@ -22,5 +22,9 @@ internal sealed class RingOperation(Ring ring) : IoOperation<IoResult>
     /// <summary>A device works on it, and somebody waits for what it holds; streams and eventfds have no offset.</summary>
     public bool IsDeviceRead => (Sqe.Opcode is SqeOpcode.IORING_OP_READ or SqeOpcode.IORING_OP_READV) && Sqe.Offset != ulong.MaxValue;
 
+    /// <summary>Of a transfer: it is at least so large. Its list of segments is still there: it has not been submitted.</summary>
+    public bool HasBytes(int bytes) =>
+        (Sqe.Opcode is SqeOpcode.IORING_OP_READ or SqeOpcode.IORING_OP_WRITE ? Sqe.Length : new IoVecs((nuint)Sqe.Address, (int)Sqe.Length).LengthBytes) >= bytes;
+
     protected override void Recycle() => ring.Return(this);
 }

@@ -98,6 +98,23 @@ public sealed class RingTests : IDisposable
         foreach (IoTask<IoResult> read in reads) { _reactor.RunUntilComplete(read); }
     }
 
+    /// <summary>Neighbours that are submitted together would become one request of the device.</summary>
+    [Theory, InlineData(4096), InlineData(65536)]
+    public void Large_reads_wait_for_no_others(int segmentBytes)
+    {
+        const int Count = 8, Bytes = 65536;
+        using var large = new NativeBuffer(Count * Bytes);
+        using var segments = new IoVecList();
+        for (int at = 0; at < large.Length; at += segmentBytes) { segments.Add(large.Slice(at, segmentBytes)); }
+        large.Span.Clear();
+        Assert.Equal(large.Length, _reactor.RunUntilComplete(() => _reactor.Ring.WriteAsync(_file, large.Slice(0, large.Length), 0)).Value);
+        long before = _reactor.Ring.EnterCount;
+        var reads = new IoTask<IoResult>[Count];
+        for (int i = 0; i < Count; i++) { reads[i] = _reactor.Ring.ReadAsync(_file, segments.View(i * (Bytes / segmentBytes), Bytes / segmentBytes), i * Bytes); }
+        Assert.Equal(Count, _reactor.Ring.EnterCount - before);
+        foreach (IoTask<IoResult> read in reads) { Assert.Equal(Bytes, _reactor.RunUntilComplete(read).Value); }
+    }
+
     [Fact]
     public void A_waiting_operation_can_be_cancelled()
     {
