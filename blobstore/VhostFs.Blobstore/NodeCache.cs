@@ -34,8 +34,9 @@ public sealed unsafe class NodeCache(long budgetBytes)
     /// <summary>Dirty nodes of all trees: memory that only their checkpoints can give back.</summary>
     internal int DirtyCount { get; set; }
 
-    /// <summary>How many of them there should be at most: a quarter of the budget, as a checkpoint under way may hold as many, and reading needs the rest.</summary>
-    internal int DirtyLimit => (int)(BudgetBytes / 4 / NodePage.Bytes);
+    /// <summary>How many of them there should be at most: an eighth of the budget. A checkpoint under way may hold as many, reading needs the rest; and the longer a checkpoint, the longer its freeze
+    /// and its end hold others up (a million names at depth 32: with a quarter, renames are 7 % faster, and their p99.9 is 12 ms instead of 6).</summary>
+    internal int DirtyLimit => (int)(BudgetBytes / 8 / NodePage.Bytes);
 
     internal byte* RentPage()
     {

@@ -445,7 +445,7 @@ public sealed class Volume
         Nodes.FreeCount >= Tree.DirtyCount + NodesPerTransaction + (admission == Admission.Grow ? NodesPerTransaction : 0);
 
     /// <summary>More dirty nodes than this start a checkpoint. Names are spread by their hashes, so that nearly each change in a large directory makes a leaf dirty: the more changes
-    /// share a checkpoint, the fewer nodes are written for each; with a million files, a thousand nodes are dirty after 600 renames, and the half of the log holds 16,000.</summary>
+    /// share a checkpoint, the fewer nodes are written for each.</summary>
     private int DirtyLimit => Math.Max(MinDirtyLimit, _pool.NodeCache.DirtyLimit - (_pool.NodeCache.DirtyCount - Tree.DirtyCount));
 
     /// <summary>With many dirty nodes a checkpoint frees more than a grant gives.</summary>
