@@ -25,8 +25,7 @@ public sealed class MemoryDeviceTests : VolumeFixture
             byte[] content = new byte[64 * 1024];
             await WriteAsync(volume, content, 0, content.Length, seed: 1);
             long written = Disk.Statistics.BytesWritten;
-            await WriteAsync(volume, content, 2 * BlockBytes, BlockBytes, seed: 2);
-            await WriteAsync(volume, content, (5 * BlockBytes) - 10, 100, seed: 3); // parts of two blocks
+            await OverwriteAsync(volume, content);
             Assert.Equal(1, Places(content.AsSpan(2 * BlockBytes, BlockBytes)));
             Assert.Equal(1, Places(content.AsSpan(4 * BlockBytes, BlockBytes)));
             Assert.Equal(1, Places(content.AsSpan(5 * BlockBytes, BlockBytes)));
@@ -34,12 +33,7 @@ public sealed class MemoryDeviceTests : VolumeFixture
             await AssertReadsAsync(volume, content);
             Assert.Equal(Errno.None, await volume.SyncAsync());
             Assert.True(Disk.Statistics.BytesWritten - written <= 2 * BlockBytes, "the log holds records, and no content");
-
-            pool = await ReopenAfterCrashAsync(Disk);
-            volume = Value(await pool.OpenVolumeAsync("v"));
-            await AssertReadsAsync(volume, content);
-            Assert.Equal(Errno.None, await pool.CloseAsync());
-            return 0;
+            return await AssertReadsAfterCrashAsync(Disk, content);
         });
     }
 
@@ -53,20 +47,14 @@ public sealed class MemoryDeviceTests : VolumeFixture
             Volume volume = Value(await pool.CreateVolumeAsync("v", new VolumeOptions()));
             byte[] content = new byte[64 * 1024];
             await WriteAsync(volume, content, 0, content.Length, seed: 1);
-            await WriteAsync(volume, content, 2 * BlockBytes, BlockBytes, seed: 2);
-            await WriteAsync(volume, content, (5 * BlockBytes) - 10, 100, seed: 3); // parts of two blocks
+            await OverwriteAsync(volume, content);
             Assert.Equal(0, volume.Overlay.Count);
             Assert.Equal(2, Places(content.AsSpan(2 * BlockBytes, BlockBytes))); // in the log, and where it belongs
             await AssertReadsAsync(volume, content);
             long written = Disk.Statistics.BytesWritten;
             Assert.Equal(Errno.None, await volume.Checkpointer.RunAsync(VolumeFlags.None));
             Assert.True(Disk.Statistics.BytesWritten - written <= 40 * BlockBytes, "a checkpoint writes nodes and headers, and no image a second time");
-
-            pool = await ReopenAfterCrashAsync(file);
-            volume = Value(await pool.OpenVolumeAsync("v"));
-            await AssertReadsAsync(volume, content);
-            Assert.Equal(Errno.None, await pool.CloseAsync());
-            return 0;
+            return await AssertReadsAfterCrashAsync(file, content);
         });
     }
 
@@ -89,11 +77,7 @@ public sealed class MemoryDeviceTests : VolumeFixture
             Assert.Equal(Errno.EIO, await TryWriteAsync(volume, 2 * BlockBytes, _source.View()));
             Assert.True(volume.Failed);
             file.EndsWith = Errno.None;
-            pool = await ReopenAfterCrashAsync(file);
-            volume = Value(await pool.OpenVolumeAsync("v"));
-            await AssertReadsAsync(volume, content);
-            Assert.Equal(Errno.None, await pool.CloseAsync());
-            return 0;
+            return await AssertReadsAfterCrashAsync(file, content);
         });
     }
 
@@ -186,6 +170,21 @@ public sealed class MemoryDeviceTests : VolumeFixture
         _source.Clear();
         _source.Add(_memory.Slice(0, length));
         Assert.Equal(Errno.None, await TryWriteAsync(volume, offset, _source.View()));
+        return 0;
+    }
+
+    /// <summary>A block, and parts of two.</summary>
+    private async IoTask<int> OverwriteAsync(Volume volume, byte[] content)
+    {
+        await WriteAsync(volume, content, 2 * BlockBytes, BlockBytes, seed: 2);
+        return await WriteAsync(volume, content, (5 * BlockBytes) - 10, 100, seed: 3);
+    }
+
+    private async IoTask<int> AssertReadsAfterCrashAsync(IBdev bdev, byte[] content)
+    {
+        Pool pool = await ReopenAfterCrashAsync(bdev);
+        await AssertReadsAsync(Value(await pool.OpenVolumeAsync("v")), content);
+        Assert.Equal(Errno.None, await pool.CloseAsync());
         return 0;
     }
 
