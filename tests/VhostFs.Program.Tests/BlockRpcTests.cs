@@ -79,7 +79,7 @@ public sealed class BlockRpcTests : BlockRpcFixture
             ("bdev_get_bdevs", """{"name":"F0"}""", $"[{Shown("F0", product, 4096, 256, Uuid0, details)}]"),
             ($"bdev_{module}_create", create, module == "aio" ? Error(-17, "File exists") : unable),
             ($"bdev_{module}_create", missing, module == "aio" ? Error(-2, "No such file or directory") : unable),
-            ($"bdev_{module}_create", create.Replace("F0", "F1", StringComparison.Ordinal).Replace(Uuid0, Uuid1, StringComparison.Ordinal), module == "aio" ? Error(-16, "Device or resource busy") : unable),
+            ($"bdev_{module}_create", create.Replace("\"F0\"", "\"F1\"", StringComparison.Ordinal).Replace(Uuid0, Uuid1, StringComparison.Ordinal), module == "aio" ? Error(-16, "Device or resource busy") : unable),
             ($"bdev_{module}_create", """{"name":"F1","filename":""}""", module == "aio" ? Error(-2, "No such file or directory") : unable),
             ($"bdev_{module}_create", """{"name":"F1"}""", Error(-32603, "spdk_json_decode_object failed")));
         // Not with a FileStream, which asks for a lock of its own.
