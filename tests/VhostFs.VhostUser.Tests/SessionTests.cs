@@ -412,14 +412,17 @@ public sealed class SessionTests
         using FrontEnd frontEnd = FrontEnd.Up(export.Path0);
         DriverQueue queue = frontEnd.Queues[1];
         Assert.Equal(0, frontEnd.GetAttributes(queue));
+        // The turn that answered is over, and has made its call: what comes from here on is of the batch.
+        long before = export.OnReactor(() => export.Reactor.Ring.EnterCount);
         queue.TakeCalls();
         queue.WantCallAt(queue.LastUsed);
-        long before = export.OnReactor(() => export.Reactor.Ring.EnterCount);
         for (int i = 0; i < 48; i++) { frontEnd.Start(queue, 3, 1, new byte[16], 104, out _, kick: false); }
         queue.Kick();
         FrontEnd.Poll(() => queue.UsedIndex == (ushort)(queue.LastUsed + 48), "all served");
         long enters = export.OnReactor(() => export.Reactor.Ring.EnterCount) - before;
         Assert.True(enters <= 8, $"{enters} io_uring_enter for 48 requests");
-        FrontEnd.Poll(() => queue.TakeCalls() == 1, "one call");
+        ulong calls = 0;
+        FrontEnd.Poll(() => (calls += queue.TakeCalls()) > 0, "a call");
+        Assert.Equal(1UL, calls);
     }
 }
