@@ -80,7 +80,7 @@ internal sealed class PoolSuperblock
     }
 
     /// <summary>No power cut brings the old size back once this has succeeded: what is written behind it stays reachable.</summary>
-    /// <inheritdoc cref="AllowSharingAsync"/>
+    /// <param name="flush">As of <see cref="AllowSharingAsync"/>.</param>
     public async IoTask<Errno> GrowAsync(PoolGeometry grown, Func<IoTask<Errno>> flush)
     {
         Errno written = await ChangeAsync(last => last with
